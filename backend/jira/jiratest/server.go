@@ -142,7 +142,7 @@ func (s *Server) left() []Token {
 	var left []Token
 	now := s.now()
 	for _, k := range s.ordered("") {
-		if strings.HasPrefix(k.name, "vault-") && !k.expired(now) {
+		if strings.HasPrefix(k.name, "vault-") && k.deleted.IsZero() && !k.expired(now) {
 			left = append(left, s.token(k, now))
 		}
 	}

@@ -1,0 +1,166 @@
+package jira
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Kind is what an Error means for the caller.
+type Kind string
+
+// The kinds of error.
+const (
+	// Refused: Jira does not accept the login: wrong, expired, deactivated,
+	// locked, or taken for an anonymous visitor.
+	Refused Kind = "login refused"
+	// Denied: Jira knows the user and says no: no permission, a cap reached,
+	// a value out of range.
+	Denied Kind = "denied"
+	// Busy: Jira, or the gate before it, asks to come back later.
+	Busy Kind = "busy"
+	// Down: no answer in time, or one that says Jira is not working.
+	Down Kind = "unavailable"
+	// Nonsense: an answer that Jira's API does not give: HTML, cut short, too
+	// big, a redirect, an unknown status.
+	Nonsense Kind = "unexpected answer"
+)
+
+// Error is a call that did not succeed. Its text holds Jira's status and
+// words and no credential.
+type Error struct {
+	Kind   Kind
+	Method string
+	Path   string    // below the site's URL
+	Status int       // 0 where there was no answer
+	Words  string    // Jira's own, or what was wrong with the answer
+	Advice string    // what a person can do about it
+	Until  time.Time // Busy: when to come back, zero where nobody said
+	Unsent bool      // the call never left this process
+	// Refusing tells that Jira itself turned the call away before doing
+	// anything, which a proxy's answer or a lost one cannot tell.
+	Refusing bool
+	cause    error
+}
+
+// Error says what was called, what came back, and what to do.
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Jira: %s %s: ", e.Method, e.Path)
+	if e.Status != 0 {
+		fmt.Fprintf(&b, "%d ", e.Status)
+	}
+	b.WriteString(string(e.Kind))
+	if e.Words != "" {
+		b.WriteString(": " + e.Words)
+	}
+	if e.Advice != "" {
+		b.WriteString(" (" + e.Advice + ")")
+	}
+	return b.String()
+}
+
+// Unwrap returns the network's or the context's error, if there was one.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Is tells whether err is, or wraps, an Error of kind k.
+func Is(err error, k Kind) bool {
+	e := (*Error)(nil)
+	return errors.As(err, &e) && e.Kind == k
+}
+
+// NothingMade tells whether it is certain, after err from a call that
+// creates, that Jira created nothing: the call was never sent, or Jira turned
+// it away itself. After any other error the thing may exist, or may yet come
+// to exist.
+func NothingMade(err error) bool {
+	e := (*Error)(nil)
+	return errors.As(err, &e) && (e.Unsent || e.Refusing)
+}
+
+// mostWords bounds how much of an answer is quoted, in bytes.
+const mostWords = 300
+
+// of says which call the error is about.
+func (e *Error) of(cl call) *Error {
+	e.Method, e.Path = cl.method, cl.path
+	return e
+}
+
+// nonsense is an error about an answer that Jira's API does not give.
+func (a *answer) nonsense(words string) *Error {
+	return (&Error{Kind: Nonsense, Status: a.status, Words: words}).of(a.call)
+}
+
+// words finds what Jira says to l in the body of an error: one of the four
+// shapes of JSON that its parts use, plain text, or the title of a page.
+func (a *answer) words(l *login) string {
+	switch {
+	case a.isHTML():
+		if m := titlePattern.FindSubmatch(a.body); m != nil {
+			return fmt.Sprintf("a web page, titled %q", l.quote(html.UnescapeString(string(m[1]))))
+		}
+		return "a web page"
+	case strings.HasPrefix(a.header.Get("Content-Type"), "text/plain"):
+		return l.quote(string(a.body))
+	case a.status < 400:
+		return ""
+	}
+	var shape struct {
+		ErrorMessages []string          `json:"errorMessages"`
+		Errors        map[string]string `json:"errors"`
+		Message       string            `json:"message"`
+		Error         string            `json:"error"`
+	}
+	_ = json.Unmarshal(a.body, &shape) // what does not fit the shape is left out
+	said := shape.ErrorMessages
+	for _, field := range slices.Sorted(maps.Keys(shape.Errors)) {
+		said = append(said, field+": "+shape.Errors[field])
+	}
+	if shape.Message != "" {
+		said = append(said, shape.Message)
+	}
+	if shape.Error != "" {
+		said = append(said, shape.Error)
+	}
+	return l.quote(strings.Join(said, "; "))
+}
+
+var (
+	titlePattern = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
+	// secretPattern is anything that could be a token: Jira's are 44
+	// characters of base64, and no sentence has a word of 32.
+	secretPattern = regexp.MustCompile(`[A-Za-z0-9+/_=-]{32,}`)
+)
+
+// quote makes foreign text fit to be quoted in an error, as tidyWords does,
+// and takes the login's own secrets out first, while they are still whole.
+func (l *login) quote(s string) string {
+	if l.Token != "" {
+		s = strings.ReplaceAll(s, l.Token, "[withheld]")
+	}
+	if l.Password != "" {
+		basic := basicAuth(l.Login)
+		s = strings.NewReplacer(basic, "[withheld]", l.Password, "[withheld]").Replace(s)
+	}
+	return tidyWords(s)
+}
+
+// tidyWords makes foreign text fit to be quoted in one line of an error or a
+// log: only what can be seen, nothing that may be a secret, not too long.
+func tidyWords(s string) string {
+	s = strings.ToValidUTF8(s[:min(len(s), 100*mostWords)], "")
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
+	s = secretPattern.ReplaceAllString(s, "[withheld]")
+	if len(s) > mostWords {
+		s = strings.ToValidUTF8(s[:mostWords], "") + "…"
+	}
+	return s
+}

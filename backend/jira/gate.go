@@ -1,0 +1,155 @@
+package jira
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Gate bounds how many calls are under way at one site at a time, and holds
+// calls back while the site asks for it. Where calls are short of room, those
+// that end a credential go before those that make one.
+//
+// After the site was in trouble the Gate opens slowly: one call at a time,
+// then twice as many with each that succeeds.
+//
+// A Gate is safe for concurrent use. Make one with [NewGate].
+type Gate struct {
+	mu        sync.Mutex
+	most      int // how many calls may be under way on a good day
+	limit     int // how many may be now: 1 to most
+	underWay  int
+	shutUntil time.Time
+	opening   *time.Timer
+	urgent    []chan struct{} // waiting to end a credential, in order
+	others    []chan struct{} // waiting for anything else, in order
+}
+
+// NewGate returns an open gate that lets at most most calls through at a
+// time; below 1 counts as 1.
+func NewGate(most int) *Gate {
+	most = max(most, 1)
+	return &Gate{most: most, limit: most}
+}
+
+// SetMost changes how many calls may be under way at a time. Calls that are
+// already under way go on.
+func (g *Gate) SetMost(most int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	grown := g.limit == g.most
+	g.most = max(most, 1)
+	if grown || g.limit > g.most {
+		g.limit = g.most
+	}
+	g.admit()
+}
+
+// ShutUntil is when the gate opens again. It is in the past, or zero, when
+// the gate is open.
+func (g *Gate) ShutUntil() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shutUntil
+}
+
+// enter waits for a place. It fails at once, with a Busy error that says when
+// to come back, if the gate will not open before ctx's deadline. Whoever got
+// in must leave.
+func (g *Gate) enter(ctx context.Context, urgent bool) *Error {
+	g.mu.Lock()
+	if deadline, ok := ctx.Deadline(); ok && g.shutUntil.After(deadline) {
+		until := g.shutUntil
+		g.mu.Unlock()
+		return &Error{
+			Kind: Busy, Unsent: true, Until: until,
+			Words: "Jira asked for a pause in calls until " + until.UTC().Format(time.RFC3339),
+		}
+	}
+	place := make(chan struct{})
+	if urgent {
+		g.urgent = append(g.urgent, place)
+	} else {
+		g.others = append(g.others, place)
+	}
+	g.admit()
+	g.mu.Unlock()
+
+	select {
+	case <-place:
+	case <-ctx.Done():
+	}
+	err := context.Cause(ctx)
+	if err == nil {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !without(&g.urgent, place) && !without(&g.others, place) {
+		g.underWay-- // let in at the same moment
+		g.admit()
+	}
+	return &Error{
+		Kind: Busy, Unsent: true, cause: err,
+		Words: fmt.Sprintf("no call to Jira could be made in time, %d are under way: %v", g.underWay, err),
+	}
+}
+
+// leave gives a place back and takes note of how the call ended: err is nil
+// when it succeeded. A failure after the caller gaveUp says nothing of the site.
+func (g *Gate) leave(err *Error, gaveUp bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.underWay--
+	switch {
+	case err != nil && err.Kind == Down && gaveUp && err.Status == 0:
+	case err != nil && (err.Kind == Down || err.Kind == Busy):
+		g.limit = 1
+		if err.Until.After(g.shutUntil) {
+			g.shutUntil = err.Until
+		}
+	case g.limit < g.most:
+		g.limit = min(2*g.limit, g.most)
+	}
+	g.admit()
+}
+
+// admit lets in whom the limit allows, those in a hurry first. While the gate
+// is shut it sets the clock for its opening instead. The caller holds g.mu.
+func (g *Gate) admit() {
+	if wait := time.Until(g.shutUntil); wait > 0 {
+		if g.opening != nil {
+			g.opening.Stop()
+		}
+		g.opening = time.AfterFunc(wait, func() {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.admit()
+		})
+		return
+	}
+	for g.underWay < g.limit {
+		queue := &g.urgent
+		if len(*queue) == 0 {
+			queue = &g.others
+		}
+		if len(*queue) == 0 {
+			return
+		}
+		close((*queue)[0])
+		*queue = (*queue)[1:]
+		g.underWay++
+	}
+}
+
+// without takes place out of queue and tells whether it was there.
+func without(queue *[]chan struct{}, place chan struct{}) bool {
+	for i, c := range *queue {
+		if c == place {
+			*queue = append((*queue)[:i], (*queue)[i+1:]...)
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,184 @@
+// Package jira speaks to Jira Data Center over HTTP: personal access tokens,
+// and who a credential belongs to. It knows nothing of Vault and imports the
+// standard library alone.
+//
+// A [Site] is one Jira: its address, its transport and the [Gate] that bounds
+// and pauses calls to it. [Site.As] binds a [Login] to it and gives a
+// [Client], whose methods are the calls:
+//
+//	site, err := jira.New(jira.Options{URL: "https://jira.example.com/jira"})
+//	client := site.As(jira.Login{Username: "ci-bot", Token: pat})
+//	token, secret, err := client.CreateToken(ctx, "nightly build", 1)
+//
+// What is guaranteed:
+//
+//   - A call that creates something is never repeated unless it is certain
+//     that nothing was created, and it runs to its end even if the caller's
+//     context does not. [NothingMade] tells an error after which nothing can
+//     exist from one after which something may.
+//   - [Client.DeleteToken] and [Client.Tokens] succeed only on an answer that
+//     was given to the login's own user. Jira serves a dead token as an
+//     anonymous visitor, often with 200, and proxies answer 404 in Jira's
+//     stead; neither proves anything.
+//   - A password that Jira refused is not tried again by that Client: three
+//     wrong ones lock a Jira user out. For the same reason a Client sends its
+//     password in one call at a time; tokens know no such limit.
+//   - No redirect is followed, so a credential reaches no other host.
+//   - No error text holds a credential.
+//
+// Methods are safe for concurrent use. Each honours its context's deadline,
+// which ought to be set: [Options.Timeout] bounds one try, not the waiting
+// before it.
+package jira
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Options describe a Jira site and how to reach it.
+type Options struct {
+	// URL is where Jira is, as a person would open it: scheme, host, and the
+	// context path if it has one. No credentials, query or fragment.
+	URL string
+	// RootCAs are who may vouch for the site. Nil means the system's.
+	RootCAs *x509.CertPool
+	// Certificates are shown to a site that asks for one.
+	Certificates []tls.Certificate
+	// TLSServerName is the name the site's certificate must carry, where that
+	// is not the URL's host.
+	TLSServerName string
+	// TLSMinVersion is a version of crypto/tls. Zero means TLS 1.2.
+	TLSMinVersion uint16
+	// TLSSkipVerify accepts any certificate. Never set it outside a laboratory.
+	TLSSkipVerify bool
+	// Proxy is the HTTP proxy. Nil means what HTTPS_PROXY and NO_PROXY say.
+	Proxy *url.URL
+	// Timeout bounds one try of a call, from dialing to the last byte of the
+	// answer. Zero means 10 s.
+	Timeout time.Duration
+	// Gate bounds and pauses the calls; share one between successive Sites of
+	// the same Jira so that the bounds hold across them. Nil means a new one
+	// that lets 10 calls through at a time.
+	Gate *Gate
+	// UserAgent names the program to Jira. It must not look like a browser's,
+	// or Jira's XSRF check refuses every POST. Empty means
+	// "vault-plugin-secrets-jira".
+	UserAgent string
+}
+
+// Site is one Jira, and everything that is shared between those who log in
+// there.
+type Site struct {
+	base      *url.URL        // its path without a trailing slash
+	address   string          // the same, written out
+	transport *http.Transport // no http.Client, which follows redirects and quotes their addresses
+	gate      *Gate
+	timeout   time.Duration
+	userAgent string
+	pause     pause
+}
+
+// New returns the site that o describes. It makes no call. The error says
+// what is wrong with o.URL.
+func New(o Options) (*Site, error) {
+	base, err := parseURL(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 10 * time.Second
+	}
+	if o.TLSMinVersion == 0 {
+		o.TLSMinVersion = tls.VersionTLS12
+	}
+	if o.Gate == nil {
+		o.Gate = NewGate(10)
+	}
+	if o.UserAgent == "" {
+		o.UserAgent = "vault-plugin-secrets-jira"
+	}
+	proxy := http.ProxyFromEnvironment
+	if o.Proxy != nil {
+		proxy = http.ProxyURL(o.Proxy)
+	}
+	return &Site{
+		base:    base,
+		address: base.String(),
+		transport: &http.Transport{
+			Proxy:       proxy,
+			DialContext: (&net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second}).DialContext,
+			TLSClientConfig: &tls.Config{
+				RootCAs:            o.RootCAs,
+				Certificates:       o.Certificates,
+				ServerName:         o.TLSServerName,
+				MinVersion:         o.TLSMinVersion,
+				InsecureSkipVerify: o.TLSSkipVerify, //nolint:gosec // the operator's explicit choice, warned about where it is made
+			},
+			ForceAttemptHTTP2:      true,
+			MaxIdleConnsPerHost:    100, // the most calls a gate can let through
+			IdleConnTimeout:        60 * time.Second,
+			TLSHandshakeTimeout:    o.Timeout,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		gate:      o.Gate,
+		timeout:   o.Timeout,
+		userAgent: o.UserAgent,
+		pause:     defaultPause,
+	}, nil
+}
+
+// URL is the site's address without a trailing slash.
+func (s *Site) URL() string { return s.address }
+
+// Close drops the connections that are idle. Calls under way go on, and the
+// Site stays usable.
+func (s *Site) Close() { s.transport.CloseIdleConnections() }
+
+// As returns a client that calls the site with login l.
+func (s *Site) As(l Login) *Client {
+	return &Client{site: s, login: newLogin(l, s.userAgent)}
+}
+
+// Client calls one site with one login.
+type Client struct {
+	site  *Site
+	login *login
+}
+
+// URL is the address of the client's site without a trailing slash.
+func (c *Client) URL() string { return c.site.URL() }
+
+// parseURL checks and normalizes a site's address: no trailing slash, nothing
+// but scheme, host and context path.
+func parseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		// The parser's error repeats its input, which may hold a password.
+		return nil, errors.New("does not parse: write scheme, host and context path, https://…")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("needs a scheme: write https://…")
+	case u.Hostname() == "":
+		return nil, errors.New("has no host")
+	case u.User != nil:
+		return nil, errors.New("holds credentials: leave them out, they are fields of their own")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, errors.New("has a query or a fragment: only scheme, host and context path belong here")
+	}
+	for part := range strings.SplitSeq(u.Path, "/") {
+		if part == "." || part == ".." {
+			return nil, errors.New(`has "." or ".." in its path`)
+		}
+	}
+	u.Host = strings.ToLower(u.Host)
+	u.Path = strings.TrimRight(u.Path, "/")
+	u.RawPath = ""
+	return u, nil
+}

@@ -1,0 +1,161 @@
+package jira
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Login is a credential and the user it belongs to. With a Token it is sent
+// as a bearer token, otherwise Username and Password go as Basic
+// authentication; a Login with neither is an anonymous visitor.
+type Login struct {
+	Username string
+	// Key is Jira's own key of the user, which survives a rename. It is the
+	// second way to recognize him when an answer does not carry his name;
+	// empty where it is not known yet.
+	Key      string
+	Password string
+	Token    string
+}
+
+// bearerRest is how long a refused token rests before it is tried again.
+// Jira does not count refused tokens (seen on a real Jira), so one try a
+// minute harms nobody, and a user who was deactivated and came back is
+// noticed without anybody writing his token again.
+const bearerRest = time.Minute
+
+// login is a Login and what Jira has said of it so far.
+type login struct {
+	Login
+	headers http.Header   // of every request, never changed
+	turn    chan struct{} // holds one place: for who sends the password
+
+	mu      sync.Mutex
+	refusal *Error // why no call is made any more
+	since   time.Time
+}
+
+func newLogin(l Login, userAgent string) *login {
+	return &login{Login: l, headers: headersOf(l, userAgent), turn: make(chan struct{}, 1)}
+}
+
+func (l *login) basic() bool { return l.Token == "" && l.Password != "" }
+
+func (l *login) anonymous() bool { return l.Token == "" && l.Password == "" }
+
+// enter waits until the login may be used. It fails without a call when Jira
+// has refused it. A password is sent by one caller at a time: a hundred calls
+// that wait when it turns wrong must not become a hundred wrong passwords.
+// The caller must call the returned leave once the call is judged.
+func (l *login) enter(ctx context.Context) (leave func(), err *Error) {
+	leave = func() {}
+	if l.basic() {
+		select {
+		case l.turn <- struct{}{}:
+			leave = func() { <-l.turn }
+		case <-ctx.Done():
+			cause := context.Cause(ctx)
+			return nil, &Error{Kind: Busy, Unsent: true, cause: cause, Words: fmt.Sprintf("waited for another call with the same password: %v", cause)}
+		}
+	}
+	if e := l.refused(); e != nil {
+		leave()
+		return nil, e
+	}
+	return leave, nil
+}
+
+// refused is why the login may not be used now, or nil.
+func (l *login) refused() *Error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refusal == nil || (!l.basic() && time.Since(l.since) > bearerRest) {
+		return nil
+	}
+	e := *l.refusal
+	e.Unsent = true
+	e.Words = fmt.Sprintf("not asked again, for at %s Jira said: %s", l.since.UTC().Format(time.RFC3339), e.Words)
+	e.Advice += "; write the credential again to have it tried at once"
+	return &e
+}
+
+// judge takes note of how a call with the login ended: err is nil when it
+// succeeded.
+func (l *login) judge(err *Error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err == nil:
+		l.refusal = nil
+	case err.Kind == Refused && !l.anonymous():
+		l.refusal, l.since = err, time.Now()
+	}
+}
+
+// names tells whether header, an answer's X-AUSERNAME, names the user called
+// name. Jira lower-cases login names, and some versions escape what is not
+// safe in a header.
+func names(header, name string) bool {
+	if header == "" {
+		return false
+	}
+	unescaped, err := url.QueryUnescape(header)
+	return strings.EqualFold(header, name) || err == nil && strings.EqualFold(unescaped, name)
+}
+
+// headersOf are the headers of every request with login l.
+func headersOf(l Login, userAgent string) http.Header {
+	h := http.Header{
+		"Accept":     {"application/json"},
+		"User-Agent": {userAgent},
+		// Jira's XSRF check refuses a POST, PUT or DELETE without these.
+		"X-Atlassian-Token": {"no-check"},
+		"Content-Type":      {"application/json"},
+	}
+	switch {
+	case l.Token != "":
+		h.Set("Authorization", "Bearer "+l.Token)
+	case l.Password != "":
+		h.Set("Authorization", "Basic "+basicAuth(l))
+	}
+	return h
+}
+
+// basicAuth is how a name and a password travel.
+func basicAuth(l Login) string {
+	return base64.StdEncoding.EncodeToString([]byte(l.Username + ":" + l.Password))
+}
+
+// prove returns nil if answer a is Jira's and was certainly given to the
+// login's own user. Where the answer's header does not say so, it asks Jira
+// who the login is.
+func (c *Client) prove(ctx context.Context, a *answer) error {
+	if body := bytes.TrimSpace(a.body); len(body) > 0 && !json.Valid(body) {
+		return a.nonsense("the body is not JSON")
+	}
+	if names(a.user, c.login.Username) {
+		return nil
+	}
+	u, err := c.myself(ctx, a.call.urgent)
+	if err != nil {
+		return fmt.Errorf("%s %s: cannot tell to whom Jira gave this answer: %w", a.call.method, a.call.path, err)
+	}
+	if u.Key != c.login.Key && !strings.EqualFold(u.Name, c.login.Username) {
+		return (&Error{
+			Kind: Refused, Status: a.status,
+			Words: fmt.Sprintf("the credential belongs to %q, not to %q", c.login.quote(u.Name), c.login.Username),
+		}).of(a.call)
+	}
+	if a.user != "" && !names(a.user, u.Name) {
+		return a.nonsense(fmt.Sprintf("the answer was given to %q, not to %q", c.login.quote(a.user), u.Name))
+	}
+	return nil
+}

@@ -1,0 +1,297 @@
+package jira
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// call is one request to be made.
+type call struct {
+	method string
+	path   string // below the site's URL; needs no escaping
+	query  url.Values
+	body   any   // sent as JSON unless nil
+	want   []int // the statuses that mean success
+	// once: repeating the call may do its work twice, so it is repeated only
+	// when the last try certainly did nothing, and a try that is under way is
+	// not cut off by the caller's context.
+	once   bool
+	urgent bool // goes before others where the gate is narrow
+}
+
+// answer is what came back, its body read to the end.
+type answer struct {
+	call   call
+	status int
+	header http.Header
+	body   []byte
+	user   string // who Jira took the caller for; empty where it did not say
+}
+
+// userHeader is Jira's X-AUSERNAME as Go spells headers.
+const userHeader = "X-Ausername"
+
+const (
+	// mostTries is how often one call is sent at most.
+	mostTries = 3
+	// mostBody bounds an answer, in bytes. Ten thousand tokens in a list are
+	// some two megabytes.
+	mostBody = 8 << 20
+)
+
+// pause says how long to wait where the site did not, or not sensibly.
+type pause struct {
+	floor time.Duration // after a 429, whatever Retry-After says
+	roof  time.Duration // at most, whatever Retry-After says; jitter adds a quarter
+	retry time.Duration // before a call is sent a second time; doubles
+}
+
+var defaultPause = pause{floor: time.Second, roof: 5 * time.Minute, retry: 100 * time.Millisecond}
+
+// do makes call cl until it succeeds, fails for good, or ctx ends, and
+// returns the answer if its status is one of those wanted. Any error is, or
+// wraps, an *Error.
+func (c *Client) do(ctx context.Context, cl call) (*answer, error) {
+	for try := 1; ; try++ {
+		a, err := c.try(ctx, cl)
+		if err == nil {
+			return a, nil
+		}
+		if try == mostTries || !err.repeatable(cl) {
+			return nil, err
+		}
+		wait := c.site.pause.retry << (try - 1)
+		wait += rand.N(wait) //nolint:gosec // jitter is no secret
+		if err.Kind == Busy {
+			wait = 0 // the gate does the waiting
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// repeatable tells whether cl, which failed with e, may be sent again.
+func (e *Error) repeatable(cl call) bool {
+	switch {
+	case e.Kind == Busy:
+		return e.Refusing // a 429, not the gate's own refusal
+	case cl.once:
+		return e.Kind == Down && e.Unsent
+	default:
+		return e.Kind == Down && e.Status != http.StatusInternalServerError
+	}
+}
+
+// try sends cl once, through login and gate, and lets both learn from it.
+func (c *Client) try(ctx context.Context, cl call) (*answer, *Error) {
+	leave, err := c.login.enter(ctx)
+	if err != nil {
+		return nil, err.of(cl)
+	}
+	defer leave()
+	if err := c.site.gate.enter(ctx, cl.urgent); err != nil {
+		return nil, err.of(cl)
+	}
+	a, err := c.send(ctx, cl)
+	c.login.judge(err) // before the gate lets the next one in
+	c.site.gate.leave(err, ctx.Err() != nil)
+	return a, err
+}
+
+// send makes one HTTP exchange of cl.
+func (c *Client) send(ctx context.Context, cl call) (*answer, *Error) {
+	if cl.once {
+		ctx = context.WithoutCancel(ctx)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.site.timeout)
+	defer cancel()
+	req, err := c.build(ctx, cl)
+	if err != nil {
+		return nil, (&Error{Kind: Denied, Unsent: true, Words: err.Error(), cause: err}).of(cl)
+	}
+	resp, err := c.site.transport.RoundTrip(req)
+	if err != nil {
+		return nil, c.network(cl, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, mostBody+1))
+	a := &answer{
+		call: cl, status: resp.StatusCode, header: resp.Header, body: body,
+		user: resp.Header.Get(userHeader),
+	}
+	if e := c.fault(a, err); e != nil {
+		e.Status, e.cause = a.status, err
+		return nil, e.of(cl)
+	}
+	return a, nil
+}
+
+// build makes the request of cl. It is http.NewRequest for an address whose
+// first part was parsed when the Site was made.
+func (c *Client) build(ctx context.Context, cl call) (*http.Request, error) {
+	u := *c.site.base
+	u.Path += cl.path
+	u.RawQuery = cl.query.Encode()
+	req := &http.Request{
+		Method: cl.method,
+		URL:    &u,
+		Host:   u.Host,
+		// The values are shared between requests: nobody changes them.
+		Header: maps.Clone(c.login.headers),
+	}
+	if cl.body != nil {
+		b, err := json.Marshal(cl.body)
+		if err != nil {
+			return nil, fmt.Errorf("encoding the body: %w", err)
+		}
+		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
+		// So that the transport can send it again where it finds that a
+		// connection had ended before anything was sent on it.
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
+	}
+	return req.WithContext(ctx), nil
+}
+
+// network says what kind of failure err, from sending cl, is.
+func (c *Client) network(cl call, err error) *Error {
+	e := &Error{Kind: Down, Words: c.login.quote(err.Error()), cause: err}
+	dialing, certificate := (*net.OpError)(nil), (*tls.CertificateVerificationError)(nil)
+	switch {
+	case errors.As(err, &dialing) && (dialing.Op == "dial" || dialing.Op == "proxyconnect"):
+		e.Unsent, e.Advice = true, "check url and proxy_url, and that Vault can reach the site"
+	case errors.As(err, &certificate):
+		e.Unsent, e.Advice = true, "check ca_cert and tls_server_name"
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Words = "no complete answer in time"
+	}
+	return e.of(cl)
+}
+
+// fault returns what is wrong with answer a, whose body ended with err, or
+// nil if it is one that its call wants.
+func (c *Client) fault(a *answer, err error) *Error {
+	isHTML, said := a.isHTML(), a.words(c.login)
+	switch {
+	case a.status == http.StatusTooManyRequests:
+		until := time.Now().Add(c.site.pause.after(a.header.Get("Retry-After")))
+		return &Error{
+			Kind: Busy, Refusing: true, Words: said, Until: until,
+			Advice: "come back after " + until.UTC().Format(time.RFC3339),
+		}
+	case a.status == http.StatusUnauthorized || a.status == http.StatusForbidden:
+		return c.forbidden(a, said, isHTML)
+	case a.status == http.StatusNotFound && isHTML:
+		return &Error{
+			Kind: Nonsense, Words: said,
+			Advice: "this path is not there at all: check the context path of the site's url, that Jira is 8.14 or newer, and any proxy before it",
+		}
+	case a.status >= 500:
+		e := &Error{Kind: Down, Words: said}
+		if wait := a.header.Get("Retry-After"); wait != "" {
+			e.Until = time.Now().Add(c.site.pause.after(wait))
+		}
+		return e
+	case a.status >= 300 && a.status < 400:
+		return &Error{Kind: Nonsense, Words: "a redirect to " + c.login.quote(redirectTarget(a)), Advice: "it is not followed; set the site's url to where Jira answers itself"}
+	case !slices.Contains(a.call.want, a.status):
+		if a.status < 400 || a.status == http.StatusRequestTimeout || isHTML || err != nil {
+			return &Error{Kind: Nonsense, Words: said}
+		}
+		return &Error{Kind: Denied, Refusing: true, Words: said}
+	case len(a.body) > mostBody:
+		return &Error{Kind: Nonsense, Words: fmt.Sprintf("the body is longer than %d bytes", mostBody)}
+	case err != nil:
+		return &Error{Kind: Nonsense, Words: "the body was cut short: " + c.login.quote(err.Error())}
+	case isHTML:
+		return &Error{Kind: Nonsense, Words: said, Advice: "a login page or a proxy answered in Jira's stead"}
+	case !c.login.anonymous() && a.user == "anonymous":
+		return &Error{
+			Kind: Refused, Words: "Jira took the caller for an anonymous visitor",
+			Advice: "the token is wrong, expired or deleted, or its user is not active",
+		}
+	}
+	return nil
+}
+
+// forbidden says what a 401 or 403 means: a login that Jira does not accept,
+// or a user who may not do this.
+func (c *Client) forbidden(a *answer, said string, isHTML bool) *Error {
+	denied := a.header.Get("X-Authentication-Denied-Reason")
+	reason := a.header.Get("X-Seraph-LoginReason")
+	known := a.user != "" && a.user != "anonymous" || reason == "OK"
+	switch {
+	case denied != "":
+		return &Error{
+			Kind: Refused, Refusing: true, Words: c.login.quote(denied),
+			Advice: "Jira has locked this user's logins: a person must log in at Jira's web page once, then write the credential again",
+		}
+	case a.status == http.StatusUnauthorized && !known:
+		// A page from something before Jira is no word of Jira's; only its
+		// own login filter leaves its mark.
+		return &Error{
+			Kind: Refused, Refusing: !isHTML || reason != "", Words: said,
+			Advice: "the credential is wrong, expired or deleted, or its user is not active",
+		}
+	case a.status == http.StatusForbidden && !known && c.login.basic():
+		return &Error{
+			Kind: Denied, Refusing: !isHTML, Words: said,
+			Advice: "if Basic authentication is switched off in Jira, use a token, or allow this user and path for Basic authentication",
+		}
+	}
+	return &Error{Kind: Denied, Refusing: !isHTML, Words: said}
+}
+
+// after is how long to wait after a 429 whose Retry-After was header: seconds
+// or a date, within floor and roof, and a little longer so that not all come
+// back at once.
+func (p pause) after(header string) time.Duration {
+	wait := time.Duration(0)
+	if n, err := strconv.Atoi(header); err == nil {
+		wait = time.Duration(min(max(n, 0), int(p.roof/time.Second))) * time.Second
+	} else if t, err := http.ParseTime(header); err == nil {
+		wait = time.Until(t)
+	}
+	wait = min(max(wait, p.floor), p.roof)
+	return wait + rand.N(wait/4+1) //nolint:gosec // jitter is no secret
+}
+
+// isHTML tells whether the answer is a page for people, whatever it says it is.
+func (a *answer) isHTML() bool {
+	body := bytes.TrimSpace(a.body)
+	return bytes.HasPrefix(body, []byte("<")) ||
+		len(body) > 0 && strings.HasPrefix(a.header.Get("Content-Type"), "text/html")
+}
+
+// decode reads the answer's JSON into v.
+func (a *answer) decode(v any) error {
+	if json.Unmarshal(a.body, v) != nil {
+		// The error's text may quote the body, which may hold a secret.
+		return a.nonsense("the body is not the JSON that Jira gives here")
+	}
+	return nil
+}
+
+func redirectTarget(a *answer) string {
+	u, err := url.Parse(a.header.Get("Location"))
+	if err != nil || u.Host == "" {
+		return "another path"
+	}
+	return u.Scheme + "://" + u.Host
+}

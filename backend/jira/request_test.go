@@ -1,0 +1,391 @@
+package jira
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vault-plugin-secrets-jira/backend/jira/jiratest"
+)
+
+// made counts ci's tokens of that name.
+func made(s *jiratest.Server, name string) (n int) {
+	for _, k := range s.Tokens("ci") {
+		if k.Name == name {
+			n++
+		}
+	}
+	return n
+}
+
+// TestRepeats holds how often each call is sent, and what its error tells,
+// when every try of it ends badly.
+func TestRepeats(t *testing.T) {
+	type outcome struct {
+		calls int
+		kind  Kind
+	}
+	answer := func(status int, body string) jiratest.Fault {
+		return jiratest.Fault{Do: jiratest.Answer, Status: status, Body: body}
+	}
+	for name, test := range map[string]struct {
+		fault     jiratest.Fault
+		mint      outcome
+		nothing   bool // certainly, the mint made nothing
+		tokens    int  // that the mint made
+		get       outcome
+		deleted   outcome // no kind: success
+		closesFor bool    // the next call with this login is not sent
+	}{
+		"429":         {answer(429, `{"message":"Rate limit exceeded."}`), outcome{3, Busy}, true, 0, outcome{3, Busy}, outcome{3, Busy}, false},
+		"429 HTML":    {answer(429, "<html>"), outcome{3, Busy}, true, 0, outcome{3, Busy}, outcome{3, Busy}, false},
+		"400":         {answer(400, `{"error":"no"}`), outcome{1, Denied}, true, 0, outcome{1, Denied}, outcome{1, Denied}, false},
+		"400 HTML":    {answer(400, "<html>"), outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
+		"403":         {answer(403, `{"error":"no"}`), outcome{1, Denied}, true, 0, outcome{1, Denied}, outcome{1, Denied}, false},
+		"403 HTML":    {answer(403, "<html>"), outcome{1, Denied}, false, 0, outcome{1, Denied}, outcome{1, Denied}, false},
+		"401":         {answer(401, `{"message":"no"}`), outcome{1, Refused}, true, 0, outcome{1, Refused}, outcome{1, Refused}, true},
+		"401 HTML":    {answer(401, "<html>"), outcome{1, Refused}, false, 0, outcome{1, Refused}, outcome{1, Refused}, true},
+		"408":         {answer(408, ""), outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
+		"500":         {answer(500, `{"message":"no"}`), outcome{1, Down}, false, 0, outcome{1, Down}, outcome{1, Down}, false},
+		"502":         {answer(502, "<html>"), outcome{1, Down}, false, 0, outcome{3, Down}, outcome{3, Down}, false},
+		"503":         {answer(503, ""), outcome{1, Down}, false, 0, outcome{3, Down}, outcome{3, Down}, false},
+		"504":         {answer(504, ""), outcome{1, Down}, false, 0, outcome{3, Down}, outcome{3, Down}, false},
+		"202":         {answer(202, "{}"), outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
+		"302":         {answer(302, ""), outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
+		"empty 200":   {answer(200, ""), outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, ""}, false},
+		"plain 200":   {answer(200, "OK"), outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
+		"HTML 200":    {jiratest.Fault{Do: jiratest.HTML200}, outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
+		"HTML 404":    {jiratest.Fault{Do: jiratest.HTML404}, outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
+		"lost call":   {jiratest.Fault{Do: jiratest.LoseCall}, outcome{1, Down}, false, 0, outcome{3, Down}, outcome{3, Down}, false},
+		"lost answer": {jiratest.Fault{Do: jiratest.LoseAnswer}, outcome{1, Down}, false, 1, outcome{3, Down}, outcome{3, Down}, false},
+		"cut":         {jiratest.Fault{Do: jiratest.CutBody}, outcome{1, Nonsense}, false, 1, outcome{1, Nonsense}, outcome{3, Down}, false},
+		"huge":        {jiratest.Fault{Do: jiratest.Huge}, outcome{1, Nonsense}, false, 1, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
+		"502 after":   {jiratest.Fault{Do: jiratest.AnswerAfter, Status: 502}, outcome{1, Down}, false, 1, outcome{3, Down}, outcome{3, Down}, false},
+		"anonymous":   {jiratest.Fault{Do: jiratest.Anonymous}, outcome{1, Refused}, true, 0, outcome{1, Refused}, outcome{1, Refused}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newJira(t, jiratest.Options{})
+			// check makes one call, and another to see whether the login is
+			// still in use.
+			check := func(method string, want outcome, call func(*Client) error) error {
+				t.Helper()
+				c := bearer(t, s, "ci")
+				test.fault.Method, test.fault.Path = method, tokensPath
+				remove := s.Fault(test.fault)
+				defer remove()
+				s.ResetCalls()
+				err := call(c)
+				if want.kind == "" && err != nil || want.kind != "" && !Is(err, want.kind) {
+					t.Errorf("%s: got %v, want %q", method, err, want.kind)
+				}
+				if n := s.Count(method, tokensPath); n != want.calls {
+					t.Errorf("%s: %d calls, want %d", method, n, want.calls)
+				}
+				_, _ = c.Myself(t.Context())
+				if have := s.Count("GET", myselfPath) == 0; have != test.closesFor {
+					t.Errorf("%s: the login is closed afterwards: %v, want %v", method, have, test.closesFor)
+				}
+				return err
+			}
+			err := check("POST", test.mint, func(c *Client) error {
+				_, _, err := c.CreateToken(t.Context(), "nightly", 1)
+				return err
+			})
+			if NothingMade(err) != test.nothing {
+				t.Errorf("nothing was made: %v, want %v", NothingMade(err), test.nothing)
+			}
+			if n := made(s, "nightly"); n != test.tokens {
+				t.Errorf("%d tokens were made, want %d", n, test.tokens)
+			}
+			_ = check("GET", test.get, func(c *Client) error {
+				_, err := c.Tokens(t.Context())
+				return err
+			})
+			_ = check("DELETE", test.deleted, func(c *Client) error { return c.DeleteToken(t.Context(), "99") })
+		})
+	}
+}
+
+// TestTroubleThatPasses: what goes wrong once and may be repeated succeeds.
+func TestTroubleThatPasses(t *testing.T) {
+	for _, method := range []string{"POST", "GET", "DELETE"} {
+		for name, fault := range map[string]jiratest.Fault{
+			"429 without Retry-After": {Do: jiratest.Answer, Status: 429},
+			"429 with 0":              {Do: jiratest.Answer, Status: 429, Header: http.Header{"Retry-After": {"0"}}},
+			"429 with an hour":        {Do: jiratest.Answer, Status: 429, Header: http.Header{"Retry-After": {"3600"}}},
+			"502":                     {Do: jiratest.Answer, Status: 502},
+			"503 with a minute":       {Do: jiratest.Answer, Status: 503, Header: http.Header{"Retry-After": {"60"}}},
+			"lost call":               {Do: jiratest.LoseCall},
+			"lost answer":             {Do: jiratest.LoseAnswer},
+		} {
+			if method == "POST" && fault.Status != 429 {
+				continue
+			}
+			t.Run(method+" "+name, func(t *testing.T) {
+				s := newJira(t, jiratest.Options{})
+				c := bearer(t, s, "ci")
+				victim, _ := s.Mint("ci", "victim", 1)
+				fault.Method, fault.Nth = method, 1
+				s.Fault(fault)
+				var err error
+				switch method {
+				case "POST":
+					_, _, err = c.CreateToken(t.Context(), "nightly", 1)
+					if made(s, "nightly") != 1 {
+						t.Errorf("%d tokens were made", made(s, "nightly"))
+					}
+				case "GET":
+					_, err = c.Tokens(t.Context())
+				case "DELETE":
+					err = c.DeleteToken(t.Context(), key(victim))
+					if made(s, "victim") != 0 {
+						t.Error("the token is still there")
+					}
+				}
+				if err != nil || s.Count(method, "") != 2 {
+					t.Errorf("%v, after %d calls", err, s.Count(method, ""))
+				}
+			})
+		}
+	}
+}
+
+// TestRateLimited: by a Jira that says when to come back, says nothing, or
+// says at once.
+func TestRateLimited(t *testing.T) {
+	for name, change := range map[string]func(*jiratest.Switches){
+		"Retry-After":      func(*jiratest.Switches) {},
+		"RetryAfterAbsent": func(s *jiratest.Switches) { s.RetryAfterAbsent = true },
+		"RetryAfterZero":   func(s *jiratest.Switches) { s.RetryAfterZero = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			s := newJira(t, jiratest.Options{Now: func() time.Time { return start }})
+			c := bearer(t, s, "ci")
+			s.SetSwitches(func(s *jiratest.Switches) {
+				s.RateLimit, s.RateInterval = 1, time.Minute
+				change(s)
+			})
+			if _, err := c.Myself(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			_, _, err := c.CreateToken(t.Context(), "nightly", 1)
+			wants(t, err, Busy, "429", "Rate limit exceeded.", "come back after")
+			if s.Count("POST", "") != 3 || !NothingMade(err) || failure(t, err).Until.IsZero() {
+				t.Errorf("%+v, after %d calls", err, s.Count("POST", ""))
+			}
+			s.Advance(time.Minute)
+			if _, _, err := c.CreateToken(t.Context(), "nightly", 1); err != nil || s.Count("POST", "") != 4 {
+				t.Errorf("%v, after %d calls", err, s.Count("POST", ""))
+			}
+		})
+	}
+}
+
+// TestSitesThatShareAGate: Jira's wish for a pause goes for all of them, and
+// so does the bound.
+func TestSitesThatShareAGate(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	gate := NewGate(2)
+	_, secret := s.Mint("ci", "the engine's own", 30)
+	var clients []*Client
+	for range 2 {
+		clients = append(clients, newSite(t, s, Options{Gate: gate}).As(Login{Username: "ci", Token: secret}))
+	}
+	remove := s.Fault(jiratest.Fault{Do: jiratest.Slow, Delay: 20 * time.Millisecond})
+	var running sync.WaitGroup
+	for i := range 8 {
+		running.Go(func() {
+			if _, err := clients[i%2].Myself(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	running.Wait()
+	remove()
+	if s.MaxInFlight() > 2 {
+		t.Errorf("%d calls were under way at a time, want 2 at most", s.MaxInFlight())
+	}
+
+	s.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 429, Header: http.Header{"Retry-After": {"3600"}}})
+	clients[0].site.pause.roof = time.Hour
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := clients[0].Myself(ctx)
+	wants(t, err, Busy)
+	s.ResetCalls()
+	_, _, err = clients[1].CreateToken(ctx, "nightly", 1)
+	wants(t, err, Busy, "pause")
+	if len(s.Calls()) != 0 || !NothingMade(err) || !failure(t, err).Until.After(time.Now()) {
+		t.Errorf("%+v, after %d calls", err, len(s.Calls()))
+	}
+}
+
+// TestHugeList: what is read of an answer is bounded.
+func TestHugeList(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	s.Fault(jiratest.Fault{Do: jiratest.Huge})
+	_, err := bearer(t, s, "ci").Tokens(t.Context())
+	wants(t, err, Nonsense, "200", "longer than 8388608 bytes")
+}
+
+// TestRequestsOnTheWire: what is sent, to a letter.
+func TestRequestsOnTheWire(t *testing.T) {
+	var have []string
+	jira := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		line := r.Method + " " + r.URL.RequestURI()
+		for _, name := range []string{"Accept", "Authorization", "Content-Type", "Cookie", "User-Agent", "X-Atlassian-Token"} {
+			line += "|" + strings.Join(r.Header.Values(name), ",")
+		}
+		have = append(have, line+"|"+string(body))
+		w.Header().Set("Set-Cookie", "JSESSIONID=x")
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	defer jira.Close()
+	site, err := New(Options{URL: jira.URL + "/jira"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer site.Close()
+	ctx := t.Context()
+	token, password, nobody := site.As(Login{Username: "ci", Token: "t"}), site.As(Login{Username: "ci", Password: "p"}), site.As(Login{Username: "ci"})
+	_, _, err = token.CreateToken(ctx, `na"me`, 3)
+	wants(t, err, Denied, "418")
+	_, err = token.Tokens(ctx)
+	wants(t, err, Denied)
+	wants(t, password.DeleteToken(ctx, "412"), Denied)
+	_, err = token.Administrator(ctx)
+	wants(t, err, Denied)
+	_, err = nobody.ServerInfo(ctx)
+	wants(t, err, Denied)
+
+	const ours = "|vault-plugin-secrets-jira"
+	want := []string{
+		`POST /jira/rest/pat/latest/tokens|application/json|Bearer t|application/json|` + ours + `|no-check|{"name":"na\"me","expirationDuration":3}`,
+		`GET /jira/rest/pat/latest/tokens|application/json|Bearer t|application/json|` + ours + `|no-check|`,
+		`DELETE /jira/rest/pat/latest/tokens/412|application/json|Basic Y2k6cA==|application/json|` + ours + `|no-check|`,
+		`GET /jira/rest/api/2/mypermissions?permissions=ADMINISTER%2CSYSTEM_ADMIN|application/json|Bearer t|application/json|` + ours + `|no-check|`,
+		`GET /jira/rest/api/2/serverInfo|application/json||application/json|` + ours + `|no-check|`,
+	}
+	if !slices.Equal(have, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestRedirects: nobody else hears of the credential.
+func TestRedirects(t *testing.T) {
+	s, other := newJira(t, jiratest.Options{}), newJira(t, jiratest.Options{})
+	s.Fault(jiratest.Fault{Do: jiratest.Redirect, Target: other.URL()})
+	for _, c := range []*Client{bearer(t, s, "ci"), basic(t, s, password)} {
+		_, _, mintErr := c.CreateToken(t.Context(), "nightly", 1)
+		_, listErr := c.Tokens(t.Context())
+		_, selfErr := c.Myself(t.Context())
+		for _, err := range []error{mintErr, listErr, selfErr, c.DeleteToken(t.Context(), "412")} {
+			wants(t, err, Nonsense, "307", other.URL()[:len(other.URL())-len("/jira")], "set the site's url")
+		}
+		if NothingMade(mintErr) {
+			t.Error("a redirect counts as Jira's word")
+		}
+	}
+	if calls := other.Calls(); len(calls) != 0 {
+		t.Errorf("the other host was called: %+v", calls)
+	}
+	if len(s.Calls()) != 8 {
+		t.Errorf("%d calls, want 8", len(s.Calls()))
+	}
+}
+
+// TestMintRunsToItsEnd: although its caller has gone.
+func TestMintRunsToItsEnd(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	c := bearer(t, s, "ci")
+	s.Fault(jiratest.Fault{Method: "POST", Do: jiratest.Slow, Delay: 100 * time.Millisecond})
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := s.WaitCalls(t.Context(), "POST", "", 1); err != nil {
+			t.Error(err)
+		}
+		cancel()
+	})
+	token, secret, err := c.CreateToken(ctx, "nightly", 1)
+	if err != nil || token.ID == "" || secret == "" {
+		t.Errorf("got %+v, %v", token, err)
+	}
+	running.Wait()
+}
+
+// TestCallerWhoHasGone: nothing is sent for him.
+func TestCallerWhoHasGone(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	gone, cancel := context.WithCancelCause(t.Context())
+	why := errors.New("the reader went away")
+	cancel(why)
+	check := func(t *testing.T, c *Client, ctx context.Context) {
+		t.Helper()
+		_, _, mintErr := c.CreateToken(ctx, "nightly", 1)
+		_, listErr := c.Tokens(ctx)
+		for _, err := range []error{mintErr, listErr, c.DeleteToken(ctx, "412")} {
+			if !Is(err, Busy) || !NothingMade(err) || !errors.Is(err, why) {
+				t.Errorf("got %v", err)
+			}
+		}
+	}
+	for range 20 { // whichever is seen first, the place or the end
+		check(t, bearer(t, s, "ci"), gone)
+		check(t, basic(t, s, password), gone)
+	}
+	t.Run("while the gate is shut", func(t *testing.T) {
+		c := bearer(t, s, "ci")
+		c.site.gate.shutUntil = time.Now().Add(time.Hour)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		go cancel(why)
+		check(t, c, ctx)
+	})
+	if calls := s.Calls(); len(calls) != 0 {
+		t.Errorf("there were calls: %+v", calls)
+	}
+}
+
+func TestPauseAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // so that dates can be compared with now
+		p := pause{floor: time.Second, roof: 5 * time.Minute}
+		in := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(http.TimeFormat) }
+		for header, want := range map[string]time.Duration{
+			"":                     time.Second,
+			"0":                    time.Second,
+			"-5":                   time.Second,
+			"soon":                 time.Second,
+			"1.5":                  time.Second,
+			"1":                    time.Second,
+			"20":                   20 * time.Second,
+			"300":                  5 * time.Minute,
+			"301":                  5 * time.Minute,
+			"9223372036854775807":  5 * time.Minute,
+			"99999999999999999999": time.Second,
+			in(-time.Hour):         time.Second,
+			in(40 * time.Second):   40 * time.Second,
+			in(1000 * time.Hour):   5 * time.Minute,
+		} {
+			var waits []time.Duration
+			for range 100 {
+				waits = append(waits, p.after(header))
+			}
+			if low, high := slices.Min(waits), slices.Max(waits); low < want || high > want+want/4 || low == high {
+				t.Errorf("%q: from %v to %v, want %v and up to a quarter more", header, low, high, want)
+			}
+		}
+	})
+}

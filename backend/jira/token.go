@@ -1,0 +1,174 @@
+package jira
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// tokensPath is the REST resource of personal access tokens, there since
+// Jira 8.14.
+const tokensPath = "/rest/pat/latest/tokens"
+
+// Token is a personal access token as Jira lists it. Its secret is no part
+// of it: Jira tells it once, to [Client.CreateToken].
+type Token struct {
+	ID       string // Jira's key, a 64-bit number in decimal
+	Name     string
+	Created  time.Time // by Jira's clock
+	Expires  time.Time // by Jira's clock; zero: never
+	LastUsed time.Time // lags by about a minute; zero: never used
+}
+
+// CreateToken makes a token named name for the client's own user, which Jira
+// ends after days times 24 hours. Jira allows 40 characters and, by default,
+// 1 to 365 days and 10 tokens a user.
+//
+// The request runs to its end even if ctx does not, and is repeated only
+// after a 429 or a refused connection. After an error, [NothingMade] tells
+// whether the token may exist all the same, under its name. An error with a
+// Token whose ID is not empty means that Jira made that token but said
+// something about it that cannot be true: delete it.
+func (c *Client) CreateToken(ctx context.Context, name string, days int) (t Token, secret string, err error) {
+	a, err := c.do(ctx, call{
+		method: http.MethodPost, path: tokensPath,
+		body: struct {
+			Name string `json:"name"`
+			Days int    `json:"expirationDuration"`
+		}{name, days},
+		want: []int{http.StatusCreated, http.StatusOK},
+		once: true,
+	})
+	if err != nil {
+		return Token{}, "", err
+	}
+	var made struct {
+		tokenJSON
+		Secret string `json:"rawToken"`
+	}
+	if err := a.decode(&made); err != nil {
+		return Token{}, "", err
+	}
+	t, err = made.token()
+	switch {
+	case err != nil:
+	case made.Secret == "" || len(made.Secret) > 4096 || strings.ContainsFunc(made.Secret, notInHeader):
+		err = errors.New("its rawToken is missing or could not be sent in a header")
+	case t.Name != name:
+		err = fmt.Errorf("it is named %q instead of %q", c.login.quote(t.Name), name)
+	}
+	if err != nil {
+		return t, "", a.nonsense("of the new token: " + err.Error())
+	}
+	return t, made.Secret, nil
+}
+
+// Tokens lists the tokens of the client's own user. A list without error is
+// the truth as Jira's node knew it: an answer that was given to anybody else
+// is an error.
+func (c *Client) Tokens(ctx context.Context) ([]Token, error) {
+	a, err := c.do(ctx, call{method: http.MethodGet, path: tokensPath, want: []int{http.StatusOK}})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.prove(ctx, a); err != nil {
+		return nil, err
+	}
+	var list []tokenJSON
+	if err := a.decode(&list); err != nil {
+		return nil, err
+	}
+	if list == nil { // JSON's null is no list
+		return nil, a.nonsense("null instead of a list")
+	}
+	tokens := make([]Token, 0, len(list))
+	for _, j := range list {
+		t, err := j.token()
+		if err != nil {
+			return nil, a.nonsense("in the list of tokens: " + err.Error())
+		}
+		tokens = append(tokens, t)
+	}
+	return tokens, nil
+}
+
+// DeleteToken ends the token with Jira's key id. No error means that the
+// token is proven to be gone, whether this call ended it or it was gone
+// before. It goes before other calls where the gate is narrow.
+func (c *Client) DeleteToken(ctx context.Context, id string) error {
+	if !isKey(id) {
+		return &Error{Kind: Denied, Method: http.MethodDelete, Path: tokensPath, Unsent: true, Words: fmt.Sprintf("%q is not the id of a token", tidyWords(id))}
+	}
+	a, err := c.do(ctx, call{
+		method: http.MethodDelete, path: tokensPath + "/" + id,
+		// Jira says 204; 200 and 404 are seen where a token is gone already.
+		want:   []int{http.StatusNoContent, http.StatusOK, http.StatusNotFound},
+		urgent: true,
+	})
+	if err != nil {
+		return err
+	}
+	return c.prove(ctx, a)
+}
+
+// notInHeader tells whether r may not stand in an Authorization header.
+func notInHeader(r rune) bool { return r <= ' ' || r > '~' }
+
+// tokenJSON is a token on the wire.
+type tokenJSON struct {
+	ID       json.RawMessage `json:"id"` // a number; some versions may quote it
+	Name     string          `json:"name"`
+	Created  string          `json:"createdAt"`
+	Expires  string          `json:"expiringAt"`
+	LastUsed string          `json:"lastAccessedAt"`
+}
+
+// token reads j. On error the token holds what could be read, its ID first.
+func (j tokenJSON) token() (t Token, err error) {
+	id := strings.Trim(string(j.ID), `"`)
+	if !isKey(id) {
+		return Token{}, errors.New("its id is missing or not a number")
+	}
+	t.ID, t.Name = id, j.Name
+	if t.Name == "" {
+		return t, errors.New("it has no name")
+	}
+	if t.Created, err = parseTime(j.Created); err != nil {
+		return t, fmt.Errorf("its createdAt: %w", err)
+	}
+	if t.Expires, err = parseTime(j.Expires); err != nil {
+		return t, fmt.Errorf("its expiringAt: %w", err)
+	}
+	if t.Expires.Year() >= 9999 { // how some versions say never
+		t.Expires = time.Time{}
+	}
+	if t.LastUsed, err = parseTime(j.LastUsed); err != nil {
+		return t, fmt.Errorf("its lastAccessedAt: %w", err)
+	}
+	return t, nil
+}
+
+// isKey tells whether id is a 64-bit key as Jira gives them out.
+func isKey(id string) bool {
+	n, err := strconv.ParseInt(id, 10, 64)
+	return err == nil && strconv.FormatInt(n, 10) == id && n >= 0
+}
+
+// parseTime reads Jira's times, with a colon in the zone or without. Empty
+// means zero.
+func parseTime(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05.999-0700"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, errors.New("it is not a time as Jira writes them")
+}
