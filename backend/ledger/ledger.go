@@ -1,0 +1,409 @@
+// Package ledger is the durable record of every credential the engine makes:
+// written before Jira is asked for one, kept while it may be alive, and
+// forgotten once it is proven gone. It stands in for a write-ahead log;
+// intent and inventory are the same record.
+//
+//	intended ──mint answered──► issued ──lease ends──► (gone)
+//	   │                           │
+//	   └─────────► owed ◄──────────┘
+//	                └── proven gone ──► (gone)
+//
+// A record is intended while Jira may or may not have made the credential,
+// issued while a lease holds it, and owed once it has to go. Its random id is
+// also part of the credential's name in Jira (see [Name]), so that either
+// side finds the other.
+//
+// A [Ledger] keeps an index of its records in memory, for counting. The index
+// is whole once [Ledger.Load] has returned; until then, counts are of the
+// records this process made. Decisions are taken on what storage holds: each
+// transition reads the record, checks the state it leaves, and writes, all
+// under the record's lock. No lock is ever held while Jira is asked.
+//
+// Methods are safe for concurrent use, by one process: what keeps a second
+// one from writing is that Vault lets only the active node write.
+//
+// A record holds no secret.
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// State is where a record stands.
+type State string
+
+// The states. A record that is gone is not in the ledger.
+const (
+	Intended State = "intended"
+	Issued   State = "issued"
+	Owed     State = "owed"
+)
+
+// Record is one credential. Times are by the engine's own clock unless they
+// say otherwise.
+type Record struct {
+	ID      string `json:"id"`
+	State   State  `json:"state"`
+	Name    string `json:"name"`               // the credential's name in Jira
+	TokenID string `json:"token_id,omitempty"` // Jira's id, from issued on
+
+	Site     string `json:"site"`
+	Account  string `json:"account"`
+	Username string `json:"username"`
+	Role     string `json:"role"`
+	Reader   Reader `json:"reader"`
+
+	IntendedAt Time `json:"intended_at"`
+	IssuedAt   Time `json:"issued_at,omitempty"`
+	LeaseEnd   Time `json:"lease_end,omitempty"` // never earlier than Vault's own idea of it
+	Expires    Time `json:"expires,omitempty"`   // when Jira ends it by itself; zero: never, or not known
+	OwedAt     Time `json:"owed_at,omitempty"`
+	// SoughtAt is when an intended credential was first looked for in Jira
+	// and proven absent. A late request may still make it, so the record
+	// stays, but it no longer counts as held.
+	SoughtAt Time `json:"sought_at,omitempty"`
+}
+
+// Time is a moment in a record: milliseconds since 1970 in UTC, zero where it
+// has not come yet. A mint stores two records with four times each, and this
+// is much cheaper to write than time.Time.
+type Time int64
+
+// At is t in a record. It is rounded up, so that an end is never early.
+func At(t time.Time) Time {
+	if t.IsZero() {
+		return 0
+	}
+	return Time(t.Add(time.Millisecond - 1).UnixMilli())
+}
+
+// Time is t for reckoning, zero where t is.
+func (t Time) Time() time.Time {
+	if t == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(t)).UTC()
+}
+
+// String is t for people.
+func (t Time) String() string { return t.Time().Format(time.RFC3339Nano) }
+
+// Reader is who asked for the credential, as Vault told the engine.
+type Reader struct {
+	EntityID      string `json:"entity_id,omitempty"`
+	DisplayName   string `json:"display_name,omitempty"`
+	RemoteAddress string `json:"remote_address,omitempty"`
+	RequestID     string `json:"request_id,omitempty"`
+}
+
+// held tells whether the record takes one of its account's places.
+func (r *Record) held() bool { return r.State != Intended || r.SoughtAt == 0 }
+
+// ErrMissing is returned for a record that is not in the ledger.
+var ErrMissing = errors.New("no such record in the ledger")
+
+// StateError is a transition that is not possible from where the record
+// stands.
+type StateError struct {
+	ID   string
+	Have State // "" where the record is gone
+}
+
+// Error says which record stands where.
+func (e *StateError) Error() string {
+	if e.Have == "" {
+		return fmt.Sprintf("record %q is gone from the ledger", e.ID)
+	}
+	return fmt.Sprintf("record %q is %s", e.ID, e.Have)
+}
+
+// FullError is an intent for which the account has no room.
+type FullError struct {
+	Held, Room int
+}
+
+// Error gives the numbers.
+func (e *FullError) Error() string {
+	return fmt.Sprintf("%d of %d places are taken", e.Held, e.Room)
+}
+
+// Ledger is the records of one mount. Make one with [New].
+type Ledger struct {
+	storage logical.Storage
+	now     func() time.Time
+	seed    maphash.Seed
+	locks   [64]sync.Mutex // a record's lock; several share one
+	whole   atomic.Bool
+
+	mu    sync.Mutex // guards what follows
+	index map[string]entry
+	held  map[string]int // by account
+}
+
+// entry is what memory keeps of a record.
+type entry struct {
+	account string
+	state   State
+	held    bool
+	minting bool // intended, and its mint runs in this process
+}
+
+// New returns the ledger that lies in storage, without reading it. The time
+// of day is asked of now.
+func New(storage logical.Storage, now func() time.Time) *Ledger {
+	return &Ledger{
+		storage: storage,
+		now:     now,
+		seed:    maphash.MakeSeed(),
+		index:   map[string]entry{},
+		held:    map[string]int{},
+	}
+}
+
+// Intend writes r as intended, before Jira is asked for the credential. It
+// takes one of room places of r.Account; the error is a [FullError] where
+// none is left. After another error nothing may be made in Jira. Once the mint
+// is over, however it went, the caller calls [Ledger.Over].
+func (l *Ledger) Intend(ctx context.Context, r *Record, room int) error {
+	lock := l.lock(r.ID)
+	lock.Lock()
+	defer lock.Unlock()
+	l.mu.Lock()
+	if held := l.held[r.Account]; held >= room {
+		l.mu.Unlock()
+		return &FullError{Held: held, Room: room}
+	}
+	r.State, r.IntendedAt = Intended, At(l.now())
+	l.note(r) // takes the place before anybody else can
+	e := l.index[r.ID]
+	e.minting = true
+	l.index[r.ID] = e
+	l.mu.Unlock()
+	if err := l.put(ctx, r); err != nil {
+		// The write may have landed. That leaves a record of nothing, which
+		// is looked for once and then dropped.
+		l.mu.Lock()
+		l.drop(r.ID)
+		l.mu.Unlock()
+		return fmt.Errorf("writing the intent to the ledger: %w", err)
+	}
+	return nil
+}
+
+// Over says that the mint of record id has ended: from now on the intent, if
+// it still is one, is [Ledger.Lost].
+func (l *Ledger) Over(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e, ok := l.index[id]; ok {
+		e.minting = false
+		l.index[id] = e
+	}
+}
+
+// Lost returns the ids of account's intents whose mint does not run in this
+// process: Jira's answer was lost, or a crash came before it. It is what this
+// process knows; see [Ledger.Whole].
+func (l *Ledger) Lost(account string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var ids []string
+	for id, e := range l.index {
+		if e.account == account && e.state == Intended && !e.minting {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// Issue writes that Jira made r's credential: r is the record that [Ledger.Intend]
+// wrote, with TokenID and Expires filled in. The lease ends ttl after now. If
+// the record has left the state intended meanwhile, because somebody gave the
+// credential up, the error is a [StateError] and the credential has to go.
+func (l *Ledger) Issue(ctx context.Context, r *Record, ttl time.Duration) error {
+	lock := l.lock(r.ID)
+	lock.Lock()
+	defer lock.Unlock()
+	// This process wrote the intent, so memory is as good as storage here;
+	// storage refuses the write where another node has taken over.
+	l.mu.Lock()
+	have := l.index[r.ID].state
+	l.mu.Unlock()
+	if have != Intended {
+		return &StateError{ID: r.ID, Have: have}
+	}
+	intended, now := *r, l.now()
+	r.State, r.IssuedAt, r.LeaseEnd = Issued, At(now), At(now.Add(ttl))
+	if err := l.put(ctx, r); err != nil {
+		*r = intended
+		return fmt.Errorf("writing the token to the ledger: %w", err)
+	}
+	l.mu.Lock()
+	l.note(r)
+	l.mu.Unlock()
+	return nil
+}
+
+// Extend writes that the lease of an issued record ends ttl after now, if
+// that is later than it did. Where the record is not issued the error is a
+// [StateError], where it is not there [ErrMissing].
+func (l *Ledger) Extend(ctx context.Context, id string, ttl time.Duration) error {
+	return l.change(ctx, id, func(r *Record) error {
+		if r.State != Issued {
+			return &StateError{ID: id, Have: r.State}
+		}
+		if end := At(l.now().Add(ttl)); end > r.LeaseEnd {
+			r.LeaseEnd = end
+		}
+		return nil
+	})
+}
+
+// Owe writes that the credential has to go: nobody may renew it any more.
+// tokenID is Jira's id where the caller learned it, or empty. Owing twice is
+// success and keeps the first time.
+func (l *Ledger) Owe(ctx context.Context, id, tokenID string) error {
+	return l.change(ctx, id, func(r *Record) error {
+		if r.State != Owed {
+			r.State, r.OwedAt = Owed, At(l.now())
+		}
+		if tokenID != "" {
+			r.TokenID = tokenID
+		}
+		return nil
+	})
+}
+
+// Sought writes that an intended credential was looked for in Jira and proven
+// not to be there now, which frees its place. The record stays.
+func (l *Ledger) Sought(ctx context.Context, id string) error {
+	return l.change(ctx, id, func(r *Record) error {
+		if r.State != Intended {
+			return &StateError{ID: id, Have: r.State}
+		}
+		if r.SoughtAt == 0 {
+			r.SoughtAt = At(l.now())
+		}
+		return nil
+	})
+}
+
+// Adopt writes r as owed, for a credential that the ledger has no record of
+// but somebody knows to be Jira's.
+func (l *Ledger) Adopt(ctx context.Context, r *Record) error {
+	lock := l.lock(r.ID)
+	lock.Lock()
+	defer lock.Unlock()
+	r.State, r.OwedAt = Owed, At(l.now())
+	if err := l.put(ctx, r); err != nil {
+		return fmt.Errorf("writing record %q: %w", r.ID, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.note(r)
+	return nil
+}
+
+// Forget removes the record of a credential that is proven gone. Forgetting
+// twice is success.
+func (l *Ledger) Forget(ctx context.Context, id string) error {
+	lock := l.lock(id)
+	lock.Lock()
+	defer lock.Unlock()
+	if err := l.storage.Delete(ctx, key(id)); err != nil {
+		return fmt.Errorf("removing record %q: %w", id, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drop(id)
+	return nil
+}
+
+// Read returns the record with this id as storage holds it, or [ErrMissing].
+func (l *Ledger) Read(ctx context.Context, id string) (*Record, error) {
+	lock := l.lock(id)
+	lock.Lock()
+	defer lock.Unlock()
+	return l.get(ctx, id)
+}
+
+// Held counts the places of account that are taken. It is what this process
+// knows; see [Ledger.Whole].
+func (l *Ledger) Held(account string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.held[account]
+}
+
+// IDs returns the ids of account's records in no order, of all records where
+// account is empty. It is what this process knows; see [Ledger.Whole].
+func (l *Ledger) IDs(account string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var ids []string
+	for id, e := range l.index {
+		if account == "" || e.account == account {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// change reads the record, lets f change it, and writes it, under its lock.
+// Nothing is written if f fails.
+func (l *Ledger) change(ctx context.Context, id string, f func(*Record) error) error {
+	lock := l.lock(id)
+	lock.Lock()
+	defer lock.Unlock()
+	r, err := l.get(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := f(r); err != nil {
+		return err
+	}
+	if err := l.put(ctx, r); err != nil {
+		return fmt.Errorf("writing record %q: %w", id, err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.note(r)
+	return nil
+}
+
+// lock is the lock of record id.
+func (l *Ledger) lock(id string) *sync.Mutex {
+	return &l.locks[maphash.String(l.seed, id)%uint64(len(l.locks))]
+}
+
+// note brings the index up to date with r. The caller holds l.mu.
+func (l *Ledger) note(r *Record) {
+	l.drop(r.ID)
+	e := entry{account: r.Account, state: r.State, held: r.held()}
+	l.index[r.ID] = e
+	if e.held {
+		l.held[e.account]++
+	}
+}
+
+// drop takes a record out of the index. The caller holds l.mu.
+func (l *Ledger) drop(id string) {
+	e, ok := l.index[id]
+	if !ok {
+		return
+	}
+	delete(l.index, id)
+	if e.held {
+		if l.held[e.account]--; l.held[e.account] == 0 {
+			delete(l.held, e.account)
+		}
+	}
+}

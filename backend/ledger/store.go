@@ -1,0 +1,113 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// key is where the record with this id lies. Vault's storage lists a folder
+// only as a whole, so the records are spread over folders by the first two
+// characters of their random ids: a hundred thousand records are some hundred
+// to a folder.
+func key(id string) string {
+	return id[:min(2, len(id))] + "/" + id
+}
+
+// Load reads all records into the index. It is called once, when the engine
+// starts to run where it may write; other methods may be called meanwhile.
+// After an error it may be called again.
+func (l *Ledger) Load(ctx context.Context) error {
+	folders, err := l.storage.List(ctx, "")
+	if err != nil {
+		return fmt.Errorf("listing the ledger: %w", err)
+	}
+	for _, folder := range folders {
+		if !strings.HasSuffix(folder, "/") {
+			continue
+		}
+		ids, err := l.storage.List(ctx, folder)
+		if err != nil {
+			return fmt.Errorf("listing the ledger: %w", err)
+		}
+		for _, id := range ids {
+			if err := l.loadOne(ctx, id); err != nil {
+				return err
+			}
+		}
+	}
+	l.whole.Store(true)
+	return nil
+}
+
+// loadOne brings the index up to date with one record. The record's lock
+// keeps a change in between from being undone in memory.
+func (l *Ledger) loadOne(ctx context.Context, id string) error {
+	lock := l.lock(id)
+	lock.Lock()
+	defer lock.Unlock()
+	r, err := l.get(ctx, id)
+	if errors.Is(err, ErrMissing) {
+		return nil // forgotten since it was listed
+	}
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.note(r)
+	return nil
+}
+
+// Whole tells whether the index holds every record, so that what it does not
+// hold does not exist.
+func (l *Ledger) Whole() bool { return l.whole.Load() }
+
+// get reads a record. The caller holds its lock. One that is not there leaves
+// the index too: a removal can take effect although it was answered with an
+// error.
+func (l *Ledger) get(ctx context.Context, id string) (*Record, error) {
+	entry, err := l.storage.Get(ctx, key(id))
+	if err != nil {
+		return nil, fmt.Errorf("reading record %q: %w", id, err)
+	}
+	if entry == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.drop(id)
+		return nil, ErrMissing
+	}
+	return decode(id, entry.Value)
+}
+
+// put writes a record. The caller holds its lock.
+func (l *Ledger) put(ctx context.Context, r *Record) error {
+	value, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return l.storage.Put(ctx, &logical.StorageEntry{Key: key(r.ID), Value: value})
+}
+
+// decode reads the record that lies under id. Storage is not trusted: a
+// record of another id, or of a state that this version does not know, is an
+// error.
+func decode(id string, value []byte) (*Record, error) {
+	var r Record
+	if err := json.Unmarshal(value, &r); err != nil {
+		return nil, fmt.Errorf("record %q does not parse: %w", id, err)
+	}
+	if r.ID != id {
+		return nil, fmt.Errorf("record %q holds the id %q", id, r.ID)
+	}
+	switch r.State {
+	case Intended, Issued, Owed:
+		return &r, nil
+	default:
+		return nil, fmt.Errorf("record %q is in a state %q that this version does not know", id, r.State)
+	}
+}
