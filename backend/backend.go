@@ -1,0 +1,152 @@
+// Package backend is the Jira secrets engine: its paths, its leases, and what
+// keeps the two in step with Jira.
+//
+// [Factory] makes an engine for Vault. The way of a token, from a read to its
+// end, is in path_creds.go and secret_pat.go; what is written down meanwhile
+// is in package ledger, and how Jira is asked in package jira.
+//
+// Every handler runs inside edge (edge.go), which is the only place where an
+// error becomes an HTTP status. Storage keys are spelled in storage.go alone.
+package backend
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// Version is the engine's version: semantic, with a leading v. The build sets
+// it with -ldflags -X; Vault refuses a plugin whose version is not the one it
+// was registered with.
+var Version = "v0.1.0-dev"
+
+const (
+	// patience bounds everything that one request does, waiting included.
+	// Vault holds its state lock meanwhile, so that it could not step down.
+	patience = 20 * time.Second
+	// grace is how long after a lease's end Vault's own revoke is waited for.
+	grace = 30 * time.Second
+)
+
+type backend struct {
+	*framework.Backend
+	now     func() time.Time
+	ledger  *ledger.Ledger
+	sites   sites
+	mount   mountID
+	decoded decoded
+	loggers sync.Map // hclog.Logger by the mount's path
+
+	// resources keeps config, accounts and roles in step with each other and
+	// with the ledger: whoever writes one of them holds it, whoever writes an
+	// intent that relies on them reads under it. It is never held while Jira
+	// is asked.
+	resources sync.RWMutex
+
+	background       context.Context // what Clean ends
+	cancelBackground context.CancelFunc
+	running          sync.WaitGroup
+}
+
+// Factory makes the engine for one mount. It does no I/O: Vault also calls it
+// with an empty configuration, to learn the engine's type and version.
+func Factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+	b := newBackend(conf.StorageView, time.Now)
+	if err := b.Setup(ctx, conf); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Paths returns what the engine declares to Vault of its API, for those who
+// describe it. Nothing may be called on it.
+func Paths() []*framework.Path { return newBackend(nil, time.Now).Paths }
+
+func newBackend(storage logical.Storage, now func() time.Time) *backend {
+	b := &backend{
+		now:    now,
+		ledger: ledger.New(logical.NewStorageView(storage, ledgerPrefix), now),
+	}
+	b.background, b.cancelBackground = context.WithCancel(context.Background())
+	b.Backend = &framework.Backend{
+		BackendType:    logical.TypeLogical,
+		RunningVersion: Version,
+		Help:           strings.TrimSpace(backendHelp),
+		Paths: []*framework.Path{
+			b.pathConfig(),
+			b.pathAccounts(),
+			b.pathListAccounts(),
+			b.pathRoles(),
+			b.pathListRoles(),
+			b.pathCreds(),
+		},
+		Secrets: []*framework.Secret{
+			b.secretPAT(),
+		},
+		PathsSpecial: &logical.Paths{
+			SealWrapStorage: []string{configKey, accountsPrefix},
+		},
+		InitializeFunc: b.initialize,
+		Clean:          b.clean,
+	}
+	return b
+}
+
+// initialize starts to read the ledger. Vault calls it wherever the mount
+// comes to life: after mount, unseal, reload, crash, and a change of leader.
+func (b *backend) initialize(context.Context, *logical.InitializationRequest) error {
+	if !b.WriteSafeReplicationState() {
+		return nil // a standby: requests are forwarded to where this is true
+	}
+	b.running.Go(b.loadLedger)
+	return nil
+}
+
+// loadLedger reads the ledger until it has succeeded or the engine ends.
+func (b *backend) loadLedger() {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		err := b.ledger.Load(b.background)
+		if err == nil || errors.Is(err, context.Canceled) {
+			return
+		}
+		b.Logger().Error("the ledger could not be read, will try again", "after", wait, "error", err)
+		select {
+		case <-time.After(wait):
+		case <-b.background.Done():
+			return
+		}
+	}
+}
+
+// clean ends what runs in the background. The SDK holds a lock over all
+// mounts meanwhile, so it waits no longer than 2 s.
+func (b *backend) clean(context.Context) {
+	b.cancelBackground()
+	ended := make(chan struct{})
+	go func() {
+		b.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(2 * time.Second):
+		b.Logger().Warn("background work did not end in time")
+	}
+	b.sites.close()
+}
+
+const backendHelp = `
+The Jira secrets engine hands out Jira credentials that end with their lease.
+
+Configure the site with "config", the Jira users it may act for with
+"accounts/", and what readers get with "roles/". Then a read of "creds/<role>"
+makes a personal access token in Jira, and Vault deletes it there when the
+lease expires or is revoked.
+`

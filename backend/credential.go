@@ -1,0 +1,109 @@
+package backend
+
+import (
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+
+	"vault-plugin-secrets-jira/backend/jira"
+)
+
+// credential is what the engine logs in with, as part of the config or of an
+// account, and whom Jira takes it for.
+type credential struct {
+	Username string `json:"username"`
+	Token    string `json:"token"`
+	Password string `json:"password"`
+	UserKey  string `json:"user_key"` // Jira's own key of the user, which survives a rename
+}
+
+// credentialFields are the fields of a credential in a request.
+func credentialFields(of string) map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"username": {
+			Type:        framework.TypeString,
+			Description: "Login name of " + of + ".",
+		},
+		"token": {
+			Type:         framework.TypeString,
+			Description:  "Personal access token of " + of + ". Replaces the password. Never read back.",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
+		"password": {
+			Type:         framework.TypeString,
+			Description:  "Password of " + of + ", for Basic authentication. Replaces the token. Never read back.",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
+	}
+}
+
+// update takes over what was sent.
+func (c *credential) update(f fields) error {
+	before := *c
+	newToken, err := changeSecret(f, "token", &c.Token)
+	if err != nil {
+		return err
+	}
+	newPassword, err := changeSecret(f, "password", &c.Password)
+	if err != nil {
+		return err
+	}
+	// Files end with a line break, which no credential does.
+	c.Token, c.Password = strings.TrimRight(c.Token, "\r\n"), strings.TrimRight(c.Password, "\r\n")
+	switch {
+	case newToken && newPassword:
+		return mistakef("token and password together: give the one that the engine shall log in with")
+	case newToken:
+		c.Password = ""
+		if strings.ContainsFunc(c.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return mistakef("token holds a space or another character that no Jira token has: was more than the token copied?")
+		}
+	case newPassword:
+		c.Token = ""
+	}
+	change(f, "username", &c.Username)
+	if strings.Contains(c.Username, ":") || strings.TrimSpace(c.Username) != c.Username {
+		return mistakef("username %q holds a colon, or a space at its end: no login name does", c.Username)
+	}
+	if *c != before {
+		c.UserKey = "" // until Jira has told it
+	}
+	return nil
+}
+
+// kind is what reads show in place of the credential: "token", "password", or
+// "" where there is none.
+func (c *credential) kind() string {
+	switch {
+	case c.Token != "":
+		return "token"
+	case c.Password != "":
+		return "password"
+	}
+	return ""
+}
+
+func (c *credential) login() jira.Login {
+	return jira.Login{Username: c.Username, Key: c.UserKey, Token: c.Token, Password: c.Password}
+}
+
+// belongsTo takes over who Jira says the credential's user is. It refuses
+// another one than the operator named, and one who is not active.
+func (c *credential) belongsTo(u jira.User) error {
+	if c.Username != "" && !strings.EqualFold(c.Username, u.Name) {
+		return mistakef("the %s belongs to %q, not to %q: give that user's own, or his username", c.kind(), u.Name, c.Username)
+	}
+	if !u.Active {
+		return mistakef("user %q is not active in Jira", u.Name)
+	}
+	c.Username, c.UserKey = u.Name, u.Key
+	return nil
+}
+
+// sameUser tells whether both belong to one Jira user.
+func (c *credential) sameUser(o *credential) bool {
+	if c.UserKey != "" && o.UserKey != "" {
+		return c.UserKey == o.UserKey
+	}
+	return c.Username != "" && strings.EqualFold(c.Username, o.Username)
+}

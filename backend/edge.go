@@ -1,0 +1,135 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// edge wraps a handler: what it returns crosses from here into Vault. An
+// error gets its status, a panic ends the request and not the process, which
+// other mounts share, and no request takes longer than patience.
+func (b *backend) edge(handle framework.OperationFunc) framework.OperationFunc {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (resp *logical.Response, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				b.log(req).Error("panic in a request", "operation", req.Operation, "path", req.Path, "panic", p, "stack", string(debug.Stack()))
+				resp, err = nil, logical.CodedError(http.StatusInternalServerError, "internal error: the engine's log has the details")
+			}
+		}()
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		resp, err = handle(ctx, req, d)
+		if err != nil {
+			return nil, coded(err)
+		}
+		if resp == nil && hasUnknownFields(req, d) {
+			// The framework names unknown fields in a warning, if there is a
+			// response to put it on. A misspelt field must not pass in silence.
+			resp = &logical.Response{}
+		}
+		return resp, nil
+	}
+}
+
+func hasUnknownFields(req *logical.Request, d *framework.FieldData) bool {
+	for field := range req.Data {
+		if d.Schema[field] == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// mistake is the caller's or the operator's: a request that cannot be met
+// until it, or the configuration, is changed. Its text says what to do.
+type mistake string
+
+func (m mistake) Error() string { return string(m) }
+
+func mistakef(format string, a ...any) error { return mistake(fmt.Sprintf(format, a...)) }
+
+// retryLater is something of the engine's own that will pass by itself.
+type retryLater string
+
+func (r retryLater) Error() string { return string(r) }
+
+// noRoom is a mint that no account of the role has a place for.
+type noRoom struct {
+	accounts []string // those that the ledger says are full
+	text     string
+}
+
+func (n *noRoom) Error() string { return n.text }
+
+// coded gives err the status that Vault's HTTP API answers with. Only the
+// outermost error's type reaches Vault, so nothing may wrap the result.
+//
+// Jira's 401 and 403 become 400, never 429 or 5xx: Vault's own clients repeat
+// those, and three wrong passwords lock a Jira user out.
+func coded(err error) error {
+	if errors.Is(err, logical.ErrReadOnly) {
+		return logical.ErrReadOnly // how Vault knows that it must forward
+	}
+	return logical.CodedError(status(err), err.Error())
+}
+
+func status(err error) int {
+	var (
+		fromJira *jira.Error
+		wrong    mistake
+		later    retryLater
+		full     *noRoom
+		state    *ledger.StateError
+	)
+	switch {
+	case errors.As(err, &wrong), errors.As(err, &state):
+		return http.StatusBadRequest
+	case errors.As(err, &full):
+		return http.StatusTooManyRequests
+	case errors.As(err, &later):
+		return http.StatusServiceUnavailable
+	case errors.As(err, &fromJira):
+		switch fromJira.Kind {
+		case jira.Refused, jira.Denied:
+			return http.StatusBadRequest
+		case jira.Busy, jira.Down:
+			return http.StatusServiceUnavailable
+		case jira.Nonsense:
+			return http.StatusBadGateway
+		}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// undo returns a context for cleaning up after a request whose own context
+// may be over.
+func undo(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), patience/2)
+}
+
+// log returns the engine's logger with the mount's path on each line: all
+// mounts of a version share one process, and one logger's name.
+func (b *backend) log(req *logical.Request) hclog.Logger {
+	if l, ok := b.loggers.Load(req.MountPoint); ok {
+		return l.(hclog.Logger) //nolint:errcheck,forcetypeassert // the only type in it
+	}
+	l := b.Logger().With("mount", req.MountPoint)
+	b.loggers.Store(req.MountPoint, l) // a mount has one path until it is moved
+	return l
+}
+
+// seconds is a duration as Vault's API tells it.
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }

@@ -1,0 +1,324 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira"
+)
+
+// accountTypeUser is an account that is a Jira user, the only type so far.
+const accountTypeUser = "user"
+
+// account is a Jira user that the engine mints for, as it is stored. It is
+// comparable.
+type account struct {
+	Type       string `json:"type"`
+	MaxTokens  int    `json:"max_tokens"`
+	AllowAdmin bool   `json:"allow_admin"`
+	credential
+}
+
+func (b *backend) pathAccounts() *framework.Path {
+	fields := credentialFields("the user")
+	maps.Copy(fields, map[string]*framework.FieldSchema{
+		"name": nameField("account"),
+		"type": {
+			Type:          framework.TypeString,
+			Description:   "What the account is: user, a Jira user.",
+			Default:       accountTypeUser,
+			AllowedValues: []any{accountTypeUser},
+		},
+		"max_tokens": {
+			Type:        framework.TypeInt,
+			Description: "How many tokens Jira lets the user own (its property atlassian.pats.max.tokens.per.user). One that the engine logs in with, and one kept for its replacement, come out of it.",
+			Default:     10,
+		},
+		"allow_admin": {
+			Type:        framework.TypeBool,
+			Description: "Accept a user who administers Jira. Whoever reads a role of this account is then an administrator.",
+		},
+	})
+	return &framework.Path{
+		Pattern:        "accounts/(?P<name>[^/]+)",
+		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Fields:         fields,
+		ExistenceCheck: exists(accountsPrefix),
+		Operations: b.operations(resource{
+			suffix: "account",
+			what:   "an account",
+			read:   b.readAccount, write: b.writeAccount, remove: b.deleteAccount,
+			answer: answerFields(fields, map[string]*framework.FieldSchema{
+				"credential_kind": {Type: framework.TypeString, Description: "What the engine logs in with: token or password."},
+				"user_key":        {Type: framework.TypeString, Description: "Jira's own key of the user, which survives a rename."},
+				"room":            {Type: framework.TypeInt, Description: "How many tokens of leases the account can hold."},
+				"held":            {Type: framework.TypeInt, Description: "How many of these places are taken."},
+			}, "name", "token", "password"),
+			request: map[string]any{"username": "ci-bot", "token": "@token"},
+			change:  map[string]any{"max_tokens": 20},
+			example: map[string]any{
+				"type": "user", "username": "ci-bot", "user_key": "JIRAUSER10100", "credential_kind": "token",
+				"max_tokens": 10, "room": 8, "held": 3, "allow_admin": false,
+			},
+		}),
+		HelpSynopsis: "The Jira users that tokens are minted for.",
+		HelpDescription: strings.TrimSpace(`
+A personal access token is the whole user: his groups, his roles, all he may do.
+So the account is the scope of the tokens that a role hands out. Give the engine
+users made for the purpose, and each of them one of:
+
+    vault write jira/accounts/ci-bot username=ci-bot token=@token
+    vault write jira/accounts/ci-bot username=ci-bot password=@password
+
+The write is checked against Jira: the credential works and belongs to the user,
+who is active, is no administrator of Jira unless allow_admin is set, and no
+other account's. A credential that Jira has refused is not used again until the
+account is written.
+
+An account cannot be deleted, nor be given to another user, while roles name it
+or tokens of its are alive: the error says how to end them.
+`),
+	}
+}
+
+func (b *backend) pathListAccounts() *framework.Path {
+	return &framework.Path{
+		Pattern:      "accounts/?$",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Operations: b.listing("accounts", "the accounts", b.listAccounts, []string{"ci-bot"}, map[string]any{
+			"ci-bot": map[string]any{"type": "user", "username": "ci-bot", "credential_kind": "token", "max_tokens": 10, "held": 3},
+		}),
+		HelpSynopsis:    "List the accounts.",
+		HelpDescription: "Lists the names of the accounts, with the user, the kind of credential and the tokens held of each.",
+	}
+}
+
+// update takes over what was sent.
+func (a *account) update(f fields) error {
+	change(f, "type", &a.Type)
+	change(f, "max_tokens", &a.MaxTokens)
+	change(f, "allow_admin", &a.AllowAdmin)
+	return a.credential.update(f)
+}
+
+// validate refuses what cannot work, whatever Jira says.
+func (a *account) validate() error {
+	switch {
+	case a.Type != accountTypeUser:
+		return mistakef("type %q is not known: write user", a.Type)
+	case a.Username == "":
+		return mistakef("username is missing: the login name of the Jira user")
+	case a.kind() == "":
+		return mistakef("token or password is missing: what the engine logs in with as %q", a.Username)
+	case a.MaxTokens < 1:
+		return mistakef("max_tokens must be 1 or more")
+	case a.room() < 1:
+		return mistakef("max_tokens=%d leaves no room for tokens of leases: the engine logs in with one, and keeps one free for its replacement", a.MaxTokens)
+	}
+	return nil
+}
+
+// room is how many tokens of leases the account can hold. A token that the
+// engine logs in with counts against Jira's cap, and so will the next one
+// while it replaces the last; a password leaves all places to the leases.
+func (a *account) room() int {
+	if a.Token != "" {
+		return a.MaxTokens - 2
+	}
+	return a.MaxTokens
+}
+
+func (b *backend) loadAccount(ctx context.Context, s logical.Storage, name string) (*account, error) {
+	a, err := load[account](ctx, &b.decoded, s, accountsPrefix+name)
+	if err == nil && a == nil {
+		return nil, mistakef("there is no account %q", name)
+	}
+	return a, err
+}
+
+// accountOf returns the name of the account, other than except, that c's user
+// is, or "".
+func (b *backend) accountOf(ctx context.Context, s logical.Storage, c *credential, except string) (string, error) {
+	names, err := s.List(ctx, accountsPrefix)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range names {
+		a, err := load[account](ctx, &b.decoded, s, accountsPrefix+name)
+		if err != nil {
+			return "", err
+		}
+		if name != except && a != nil && a.sameUser(c) {
+			return name, nil
+		}
+	}
+	return "", nil
+}
+
+func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := nameIn(d, "an account")
+	if err != nil {
+		return nil, err
+	}
+	err = revise(ctx, b, req, accountsPrefix+name, fmt.Sprintf("account %q", name), func(a, before *account) (agrees func() (bool, error), err error) {
+		if err := a.update(fields{d, before == nil}); err != nil {
+			return nil, err
+		}
+		if err := a.validate(); err != nil {
+			return nil, err
+		}
+		c, err := b.loadConfig(ctx, req.Storage)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.verifyAccount(ctx, c, a); err != nil {
+			return nil, err
+		}
+		moves := before != nil && (before.UserKey != a.UserKey || before.Username != a.Username)
+		var moved []string
+		if moves {
+			if moved, err = b.aliveAt(ctx, c, name, a); err != nil {
+				return nil, fmt.Errorf("the user cannot be changed: %w", err)
+			}
+		}
+		return func() (bool, error) {
+			if err := b.userIsFree(ctx, req.Storage, name, a); err != nil {
+				return false, err
+			}
+			return !moves || slices.Equal(moved, b.records(name)), nil
+		}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.sites.forget(name) // so that a login which Jira had refused is tried again
+	b.log(req).Info("account written", "account", name)
+	return nil, nil
+}
+
+// verifyAccount asks Jira whether a is right, and takes over into a what it
+// says of the user.
+func (b *backend) verifyAccount(ctx context.Context, c *config, a *account) error {
+	site, err := b.sites.trial(c)
+	if err != nil {
+		return err
+	}
+	client := site.As(a.login())
+	u, err := client.Myself(ctx)
+	if err != nil {
+		return fmt.Errorf("checking the %s: %w", a.kind(), err)
+	}
+	if err := a.belongsTo(u); err != nil {
+		return err
+	}
+	isAdmin, err := client.Administrator(ctx)
+	if err != nil {
+		return fmt.Errorf("checking whether %q is an administrator: %w", a.Username, err)
+	}
+	if isAdmin && !a.AllowAdmin {
+		return mistakef("user %q administers Jira, and so would every token of the account: take another user, or set allow_admin=true", a.Username)
+	}
+	if c.Version == "" { // Jira did not tell it when the config was written
+		if _, err := versionOf(ctx, client); err != nil {
+			return fmt.Errorf("checking the site: %w", err)
+		}
+	}
+	return nil
+}
+
+// userIsFree refuses a user who is the config's own or another account's. The
+// caller holds b.resources.
+func (b *backend) userIsFree(ctx context.Context, s logical.Storage, name string, a *account) error {
+	c, err := b.loadConfig(ctx, s)
+	if err != nil {
+		return err
+	}
+	if a.sameUser(&c.Admin) {
+		return mistakef("user %q is the config's own: an account needs a user of its own", a.Username)
+	}
+	other, err := b.accountOf(ctx, s, &a.credential, name)
+	if err != nil {
+		return err
+	}
+	if other != "" {
+		return mistakef("user %q is account %q already", a.Username, other)
+	}
+	return nil
+}
+
+func (b *backend) readAccount(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := nameIn(d, "an account")
+	if err != nil {
+		return nil, err
+	}
+	a, err := load[account](ctx, &b.decoded, req.Storage, accountsPrefix+name)
+	if err != nil || a == nil {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{
+		"type":            a.Type,
+		"username":        a.Username,
+		"user_key":        a.UserKey,
+		"credential_kind": a.kind(),
+		"max_tokens":      a.MaxTokens,
+		"allow_admin":     a.AllowAdmin,
+		"room":            a.room(),
+		"held":            b.ledger.Held(name),
+	}}, nil
+}
+
+func (b *backend) listAccounts(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	return list(ctx, &b.decoded, req.Storage, accountsPrefix, func(name string, a *account) map[string]any {
+		return map[string]any{
+			"type":            a.Type,
+			"username":        a.Username,
+			"credential_kind": a.kind(),
+			"max_tokens":      a.MaxTokens,
+			"held":            b.ledger.Held(name),
+		}
+	})
+}
+
+func (b *backend) deleteAccount(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := nameIn(d, "an account")
+	if err != nil {
+		return nil, err
+	}
+	b.settleIntents(ctx, req, name)
+	b.resources.Lock()
+	defer b.resources.Unlock()
+	roles, err := b.rolesOf(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(roles) > 0 {
+		return nil, mistakef("account %q cannot be deleted: roles name it: %s; take it out of them, or delete them, first", name, strings.Join(roles, ", "))
+	}
+	if err := b.holdsNothing(ctx, req, name); err != nil {
+		return nil, fmt.Errorf("account %q cannot be deleted: %w", name, err)
+	}
+	if err := remove(ctx, req.Storage, accountsPrefix+name); err != nil {
+		return nil, err
+	}
+	b.sites.forget(name)
+	return nil, nil
+}
+
+// client returns the client that calls the configured site as account name.
+func (b *backend) client(ctx context.Context, s logical.Storage, name string) (*jira.Client, error) {
+	c, err := b.loadConfig(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	a, err := b.loadAccount(ctx, s, name)
+	if err != nil {
+		return nil, err
+	}
+	return b.sites.client(c, name, a)
+}

@@ -1,0 +1,229 @@
+package backend
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira/jiratest"
+)
+
+func TestAccountIsReadAsItWasWritten(t *testing.T) {
+	e := start(t, jiratest.Options{})
+	e.write("config", map[string]any{"url": e.jira.URL()})
+	if got := e.read("accounts/ci-bot"); got != nil {
+		t.Errorf("before it is written: %v", got)
+	}
+	if resp := e.write("accounts/ci-bot", map[string]any{"username": "CI-Bot", "token": e.pat("ci-bot")}); resp != nil {
+		t.Errorf("a clean write answers %+v", resp)
+	}
+	got := e.read("accounts/ci-bot")
+	for field, want := range map[string]any{
+		"type": "user", "username": "ci-bot", "credential_kind": "token", "max_tokens": 10, "allow_admin": false, "room": 8, "held": 0,
+	} {
+		if got[field] != want {
+			t.Errorf("%s is %v, want %v", field, got[field], want)
+		}
+	}
+	e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Password = "open sesame now" })
+	e.write("accounts/ci-bot", map[string]any{"password": "open sesame now"})
+	e.must(logical.PatchOperation, "accounts/ci-bot", map[string]any{"max_tokens": 5})
+	if got := e.read("accounts/ci-bot"); got["credential_kind"] != "password" || got["room"] != 5 {
+		t.Errorf("account %v", got)
+	}
+	resp := e.must(logical.ListOperation, "accounts/", nil)
+	if keys := resp.Data["keys"].([]string); len(keys) != 1 || keys[0] != "ci-bot" {
+		t.Errorf("keys %v", keys)
+	}
+	if info := fmt.Sprint(resp.Data["key_info"]); !strings.Contains(info, "username:ci-bot") || strings.Contains(info, "sesame") {
+		t.Errorf("key_info %s", info)
+	}
+	e.must(logical.DeleteOperation, "accounts/ci-bot", nil)
+	e.must(logical.DeleteOperation, "accounts/ci-bot", nil)
+	e.must(logical.ListOperation, "accounts/", nil)
+}
+
+func TestAccountThatCannotWork(t *testing.T) {
+	e := start(t, jiratest.Options{})
+	e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Password = "open sesame now" })
+	e.jira.AddUser(jiratest.User{Name: "gone", Inactive: true})
+	token := e.pat("ci-bot")
+	e.refuses(400, logical.UpdateOperation, "accounts/ci-bot", map[string]any{"username": "ci-bot", "token": token}, "write config")
+	e.write("config", map[string]any{"url": e.jira.URL(), "token": e.pat("jira-admin")})
+	e.write("accounts/other", map[string]any{"username": "release-bot", "token": e.pat("release-bot")})
+	for _, tt := range []struct {
+		name  string
+		data  map[string]any
+		words string
+	}{
+		{"nothing", map[string]any{}, "username is missing"},
+		{"no credential", map[string]any{"username": "ci-bot"}, "token or password is missing"},
+		{"no user", map[string]any{"token": token}, "username is missing"},
+		{"both", map[string]any{"username": "ci-bot", "token": token, "password": "p"}, "together"},
+		{"an unknown type", map[string]any{"type": "robot", "username": "ci-bot", "token": token}, `type "robot"`},
+		{"no room by token", map[string]any{"username": "ci-bot", "token": token, "max_tokens": 2}, "no room"},
+		{"no room", map[string]any{"username": "ci-bot", "token": token, "max_tokens": 0}, "max_tokens"},
+		{"another's token", map[string]any{"username": "release-bot", "token": token}, `belongs to "ci-bot", not to "release-bot"`},
+		{"a dead token", map[string]any{"username": "ci-bot", "token": "bm9ib2R5cyB0b2tlbg=="}, "login refused"},
+		{"a wrong password", map[string]any{"username": "ci-bot", "password": "sesame open"}, "login refused"},
+		{"a user who is not active", map[string]any{"username": "gone", "token": e.pat("gone")}, "not active"},
+		{"an administrator", map[string]any{"username": "jira-admin", "token": e.pat("jira-admin")}, "administers Jira"},
+		{"the config's own user", map[string]any{"username": "jira-admin", "token": e.pat("jira-admin"), "allow_admin": true}, "config's own"},
+		{"another account's user", map[string]any{"username": "release-bot", "token": e.pat("release-bot")}, `account "other" already`},
+		{"a line break in the token", map[string]any{"username": "ci-bot", "token": token + "\n" + token}, "no Jira token has"},
+	} {
+		e.in(tt.name, func(e *engine) {
+			e.refuses(400, logical.UpdateOperation, "accounts/ci-bot", tt.data, tt.words)
+		})
+	}
+	e.refuses(400, logical.PatchOperation, "accounts/ci-bot", map[string]any{"max_tokens": 5}, "to patch")
+	for _, name := range []string{"a b", "ä", "a..b", strings.Repeat("x", 256), "x:y"} {
+		e.refuses(400, logical.UpdateOperation, "accounts/"+name, map[string]any{"username": "ci-bot", "token": token}, "cannot be the name")
+	}
+	e.write("accounts/"+strings.Repeat("x", 200), map[string]any{"username": "ci-bot", "token": token + "\n"}) // as files end
+}
+
+func TestAnAdministratorOnlyWhenAllowed(t *testing.T) {
+	e := start(t, jiratest.Options{})
+	e.jira.AddUser(jiratest.User{Name: "root", SysAdmin: true})
+	e.write("config", map[string]any{"url": e.jira.URL()})
+	e.refuses(400, logical.UpdateOperation, "accounts/root", map[string]any{"username": "root", "token": e.pat("root")}, "allow_admin=true")
+	e.write("accounts/root", map[string]any{"username": "root", "token": e.pat("root"), "allow_admin": true})
+	e.refuses(400, logical.PatchOperation, "accounts/root", map[string]any{"allow_admin": nil}, "allow_admin=true")
+	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"token": e.pat("root")}, `account "root" already`)
+}
+
+func TestAnAccountStaysWhileItIsNeeded(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.write("roles/two", map[string]any{"accounts": "ci-bot"})
+	secret := e.issue("two", nil).Secret
+	e.refuses(400, logical.DeleteOperation, "accounts/ci-bot", nil, "roles name it: readonly, two")
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.must(logical.DeleteOperation, "roles/two", nil)
+	e.refuses(400, logical.DeleteOperation, "accounts/ci-bot", nil, "1 of them", "vault lease revoke -sync -prefix jira/creds/two/")
+	e.refuses(400, logical.UpdateOperation, "accounts/ci-bot", map[string]any{"username": "release-bot", "token": e.pat("release-bot")}, "user cannot be changed")
+	e.write("accounts/ci-bot", map[string]any{"token": e.pat("ci-bot")})
+
+	// He is the same under another name, and the engine follows; until it is
+	// told, it knows him by his key.
+	e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Name = "ci-robot" })
+	e.write("roles/two", map[string]any{"accounts": "ci-bot"})
+	e.revoke(e.issue("two", nil).Secret)
+	e.write("accounts/ci-bot", map[string]any{"username": "ci-robot"})
+	e.revoke(secret)
+	e.nothingHeld()
+	e.must(logical.DeleteOperation, "roles/two", nil)
+	e.must(logical.DeleteOperation, "accounts/ci-bot", nil)
+}
+
+// Until the ledger is read, nobody knows what an account holds.
+func TestADeleteWaitsForTheLedger(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.backend = newBackend(e.storage, e.now)
+	if err := e.Setup(t.Context(), &logical.BackendConfig{StorageView: e.storage, System: e.system}); err != nil {
+		t.Fatal(err)
+	}
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.refuses(503, logical.DeleteOperation, "accounts/ci-bot", nil, "ledger")
+	e.refuses(503, logical.DeleteOperation, "config", nil, "ledger")
+	e.write("roles/readonly", map[string]any{"accounts": "ci-bot"})
+	secret := e.issue("readonly", nil).Secret // mints go on
+	e.revoke(secret)
+}
+
+// Two writers at once: neither loses what the other wrote, and one user is
+// never two accounts.
+func TestTwoWritersAtOnce(t *testing.T) {
+	e := start(t, jiratest.Options{})
+	e.write("config", map[string]any{"url": e.jira.URL()})
+	e.write("accounts/one", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")})
+	both := func(a, b func() error) (errs []error) {
+		var mu sync.Mutex
+		var writers sync.WaitGroup
+		for _, f := range []func() error{a, b} {
+			writers.Go(func() {
+				err := f()
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					errs = append(errs, err)
+				}
+			})
+		}
+		writers.Wait()
+		return errs
+	}
+	write := func(path string, data map[string]any) func() error {
+		return func() error {
+			_, err := e.request(t.Context(), logical.UpdateOperation, path, data)
+			return err
+		}
+	}
+	for i := range 20 {
+		// Both are held up in Jira, so that they have read the same.
+		if errs := both(write("accounts/one", map[string]any{"max_tokens": 20 + i}), write("accounts/one", map[string]any{"allow_admin": i%2 == 0})); errs != nil {
+			t.Fatal(errs)
+		}
+		if got := e.read("accounts/one"); got["max_tokens"] != 20+i || got["allow_admin"] != (i%2 == 0) {
+			t.Fatalf("account %v", got)
+		}
+		if errs := both(write("config", map[string]any{"max_token_days": 20 + i}), write("config", map[string]any{"max_concurrent_requests": 1 + i})); errs != nil {
+			t.Fatal(errs)
+		}
+		if got := e.read("config"); got["max_token_days"] != 20+i || got["max_concurrent_requests"] != 1+i {
+			t.Fatalf("config %v", got)
+		}
+		token := e.pat("release-bot")
+		errs := both(write("accounts/two", map[string]any{"username": "release-bot", "token": token}), write("accounts/three", map[string]any{"username": "release-bot", "token": token}))
+		if len(errs) != 1 {
+			t.Fatalf("one user in two accounts: %v", errs)
+		}
+		e.failed(400, nil, errs[0], "already")
+		e.must(logical.DeleteOperation, "accounts/two", nil)
+		e.must(logical.DeleteOperation, "accounts/three", nil)
+	}
+}
+
+// A password that Jira refused is not tried again: three wrong ones lock the
+// user out, and Vault's clients repeat what fails.
+func TestARefusedPasswordIsNotTriedAgain(t *testing.T) {
+	for _, captcha := range []bool{false, true} {
+		t.Run(fmt.Sprintf("captcha %v", captcha), func(t *testing.T) {
+			e := start(t, jiratest.Options{})
+			change := func(password string) {
+				e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Password = password })
+			}
+			change("open sesame now")
+			e.write("config", map[string]any{"url": e.jira.URL()})
+			e.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "password": "open sesame now"})
+			e.write("roles/readonly", map[string]any{"accounts": "ci-bot"})
+			secret := e.issue("readonly", nil).Secret
+			words := "login refused"
+			if captcha {
+				remove := e.jira.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 403, Header: map[string][]string{
+					"X-Authentication-Denied-Reason": {"CAPTCHA_CHALLENGE; login-url=https://jira.example.com/login.jsp"}, "Content-Type": {"text/html"},
+				}, Body: "<html></html>"})
+				defer remove()
+				words = "CAPTCHA_CHALLENGE"
+			}
+			change("sesame is shut")
+			e.jira.ResetCalls()
+			for range 5 {
+				e.refuses(400, logical.ReadOperation, "creds/readonly", nil, words)
+				resp, err := e.leaseRequest(t.Context(), logical.RevokeOperation, secret)
+				e.failed(400, resp, err, words)
+			}
+			e.refuses(400, logical.ReadOperation, "creds/readonly", nil, "not asked again", "write the credential again")
+			if n := len(e.jira.Calls()); n != 1 {
+				t.Errorf("%d calls with a refused password", n)
+			}
+			e.jira.ClearFaults()
+			e.write("accounts/ci-bot", map[string]any{"password": "sesame is shut"})
+			e.revoke(secret)
+			e.nothingHeld()
+		})
+	}
+}

@@ -1,0 +1,342 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira"
+)
+
+func (b *backend) pathConfig() *framework.Path {
+	fields := credentialFields("a Jira administrator")
+	maps.Copy(fields, map[string]*framework.FieldSchema{
+		"url": {
+			Type:        framework.TypeString,
+			Description: "Address of Jira with its context path, if it has one. https, unless the host is loopback or allow_http is set.",
+		},
+		"ca_cert": {
+			Type:        framework.TypeString,
+			Description: "PEM certificates of the authorities that may vouch for Jira. Empty: the system's.",
+		},
+		"client_cert": {
+			Type:        framework.TypeString,
+			Description: "PEM certificate to show to Jira, or to what stands before it. Needs client_key.",
+		},
+		"client_key": {
+			Type:         framework.TypeString,
+			Description:  "PEM private key of client_cert. Never read back.",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
+		"tls_server_name": {
+			Type:        framework.TypeString,
+			Description: "Name that Jira's certificate must carry, where that is not the host of url.",
+		},
+		"tls_min_version": {
+			Type:          framework.TypeString,
+			Description:   "Oldest version of TLS to accept: tls12 or tls13.",
+			Default:       "tls12",
+			AllowedValues: []any{"tls12", "tls13"},
+		},
+		"tls_skip_verify": {
+			Type:        framework.TypeBool,
+			Description: "Accept any certificate. For laboratories only.",
+		},
+		"allow_http": {
+			Type:        framework.TypeBool,
+			Description: "Allow plain http to a host that is not loopback. Tokens then cross the network in the clear.",
+		},
+		"proxy_url": {
+			Type:        framework.TypeString,
+			Description: "Proxy to reach Jira through: http, https or socks5. Empty: what HTTPS_PROXY and NO_PROXY in the environment of the plugin say. A password in it is never read back.",
+		},
+		"request_timeout": {
+			Type:        framework.TypeDurationSecond,
+			Description: "How long one call to Jira may take, 1s to 20s.",
+			Default:     10,
+		},
+		"max_concurrent_requests": {
+			Type:        framework.TypeInt,
+			Description: "How many calls to Jira may be under way at a time, 1 to 100.",
+			Default:     10,
+		},
+		"max_token_days": {
+			Type:        framework.TypeInt,
+			Description: "Longest life of a token in days that Jira allows (its property atlassian.pats.max.tokens.expiry.days). No lease outlives it.",
+			Default:     365,
+		},
+		"verify_connection": {
+			Type:        framework.TypeBool,
+			Description: "Ask Jira whether the configuration works before it is stored.",
+			Default:     true,
+		},
+	})
+	return &framework.Path{
+		Pattern:        "config",
+		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Fields:         fields,
+		ExistenceCheck: exists(configKey),
+		Operations: b.operations(resource{
+			suffix: "configuration",
+			what:   "the configuration",
+			read:   b.readConfig, write: b.writeConfig, remove: b.deleteConfig,
+			answer: answerFields(fields, map[string]*framework.FieldSchema{
+				"credential_kind": {Type: framework.TypeString, Description: "What the admin's credential is: token, password, or empty for none."},
+				"version":         {Type: framework.TypeString, Description: "Version of Jira when the configuration was written; empty where Jira did not say."},
+			}, "token", "password", "client_key"),
+			request: map[string]any{"url": "https://jira.example.com"},
+			change:  map[string]any{"request_timeout": "5s"},
+			example: map[string]any{
+				"url": "https://jira.example.com", "ca_cert": "", "client_cert": "", "tls_server_name": "",
+				"tls_min_version": "tls12", "tls_skip_verify": false, "allow_http": false, "proxy_url": "",
+				"request_timeout": 10, "max_concurrent_requests": 10, "max_token_days": 365, "verify_connection": true,
+				"username": "", "credential_kind": "", "version": "10.3.2",
+			},
+		}),
+		HelpSynopsis: "The Jira site, and how to reach it.",
+		HelpDescription: strings.TrimSpace(`
+Where Jira is, how to reach it, and, optionally, an administrator's credential,
+which plain tokens do not need. What is given is checked against Jira before it
+is stored. A write changes only the fields that it sends.
+
+    vault write jira/config url=https://jira.example.com ca_cert=@ca.pem
+
+The site cannot be changed, nor the configuration be deleted, while there are
+tokens in Jira that the engine has to end: the error says how to end them.
+`),
+	}
+}
+
+// config is the site, as it is stored. It is comparable: two equal configs
+// lead to the same Jira in the same way.
+type config struct {
+	URL                   string `json:"url"`
+	CACert                string `json:"ca_cert"`
+	ClientCert            string `json:"client_cert"`
+	ClientKey             string `json:"client_key"`
+	TLSServerName         string `json:"tls_server_name"`
+	TLSMinVersion         string `json:"tls_min_version"`
+	TLSSkipVerify         bool   `json:"tls_skip_verify"`
+	AllowHTTP             bool   `json:"allow_http"`
+	ProxyURL              string `json:"proxy_url"`
+	RequestTimeout        int    `json:"request_timeout"` // seconds
+	MaxConcurrentRequests int    `json:"max_concurrent_requests"`
+	MaxTokenDays          int    `json:"max_token_days"`
+	VerifyConnection      bool   `json:"verify_connection"`
+
+	Admin   credential `json:"admin"`   // empty where there is none
+	Version string     `json:"version"` // Jira's; empty where it was not told
+}
+
+// update takes over what was sent.
+func (c *config) update(f fields) error {
+	change(f, "url", &c.URL)
+	change(f, "ca_cert", &c.CACert)
+	change(f, "client_cert", &c.ClientCert)
+	if change(f, "client_key", &c.ClientKey) && c.ClientKey == "" && c.ClientCert != "" {
+		return mistakef("client_key is empty: clear client_cert with it, or give the certificate's key")
+	}
+	change(f, "tls_server_name", &c.TLSServerName)
+	change(f, "tls_min_version", &c.TLSMinVersion)
+	change(f, "tls_skip_verify", &c.TLSSkipVerify)
+	change(f, "allow_http", &c.AllowHTTP)
+	change(f, "proxy_url", &c.ProxyURL)
+	change(f, "request_timeout", &c.RequestTimeout)
+	change(f, "max_concurrent_requests", &c.MaxConcurrentRequests)
+	change(f, "max_token_days", &c.MaxTokenDays)
+	change(f, "verify_connection", &c.VerifyConnection)
+	return c.Admin.update(f)
+}
+
+// validate refuses what cannot work, whatever Jira says, and normalizes the
+// url.
+func (c *config) validate() error {
+	switch {
+	case c.URL == "":
+		return mistakef("url is missing: the address of Jira, as https://jira.example.com or with its context path")
+	case c.RequestTimeout < 1 || c.RequestTimeout > 20:
+		return mistakef("request_timeout must be 1s to 20s")
+	case c.MaxConcurrentRequests < 1 || c.MaxConcurrentRequests > 100:
+		return mistakef("max_concurrent_requests must be 1 to 100")
+	case c.MaxTokenDays < 1 || c.MaxTokenDays > 36500:
+		return mistakef("max_token_days must be 1 to 36500, and not over what Jira allows (its property atlassian.pats.max.tokens.expiry.days)")
+	case c.Admin.Password != "" && c.Admin.Username == "":
+		return mistakef("username is missing: a password needs one")
+	case c.Admin.Username != "" && c.Admin.kind() == "":
+		return mistakef("username without token or password: give one of them, or leave the username out")
+	}
+	// The site's own rules, on everything that has to do with the transport.
+	site, err := c.site(jira.NewGate(1))
+	if err != nil {
+		return err
+	}
+	c.URL = site.URL() // as it is told to readers and compared
+	return nil
+}
+
+func (b *backend) loadConfig(ctx context.Context, s logical.Storage) (*config, error) {
+	c, err := load[config](ctx, &b.decoded, s, configKey)
+	if err == nil && c == nil {
+		return nil, mistakef("the engine is not configured yet: write config with the url of Jira")
+	}
+	return c, err
+}
+
+func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	var warnings []string
+	err := revise(ctx, b, req, configKey, "config", func(c, before *config) (agrees func() (bool, error), err error) {
+		if err := c.update(fields{d, before == nil}); err != nil {
+			return nil, err
+		}
+		if err := c.validate(); err != nil {
+			return nil, err
+		}
+		if warnings, err = b.verifyConfig(ctx, c); err != nil {
+			return nil, err
+		}
+		moves := before != nil && before.URL != c.URL
+		var moved []string
+		if moves {
+			if moved, err = b.allThere(ctx, req.Storage, c); err != nil {
+				return nil, fmt.Errorf("url cannot be changed: %w", err)
+			}
+		}
+		return func() (bool, error) {
+			if err := b.adminIsNoAccount(ctx, req.Storage, c); err != nil {
+				return false, err
+			}
+			return !moves || slices.Equal(moved, b.records("")), nil
+		}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.log(req).Info("config written")
+	return warned(warnings), nil
+}
+
+// verifyConfig asks Jira whether c is right, and takes over into c what it
+// says of itself and of the admin.
+func (b *backend) verifyConfig(ctx context.Context, c *config) (warnings []string, err error) {
+	if c.TLSSkipVerify {
+		warnings = append(warnings, "tls_skip_verify is set: whoever can get between Vault and Jira can read every token")
+	}
+	if strings.HasPrefix(c.URL, "http:") && c.AllowHTTP {
+		warnings = append(warnings, "url is plain http: every token crosses the network in the clear")
+	}
+	if !c.VerifyConnection {
+		c.Version = ""
+		return append(warnings, "verify_connection is false: nothing of this was checked against Jira"), nil
+	}
+	site, err := b.sites.trial(c)
+	if err != nil {
+		return nil, err
+	}
+	if c.Admin.kind() != "" {
+		w, err := verifyAdmin(ctx, site, &c.Admin)
+		if err != nil {
+			return nil, fmt.Errorf("checking the admin's credential: %w", err)
+		}
+		warnings = append(warnings, w...)
+	}
+	c.Version, err = versionOf(ctx, site.As(c.Admin.login()))
+	if jira.Is(err, jira.Refused) && c.Admin.kind() == "" {
+		return append(warnings, "this Jira tells its version only to its users: it will be checked when an account is written"), nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("checking the site: %w", err)
+	}
+	return warnings, nil
+}
+
+// verifyAdmin asks Jira whose the admin's credential is, takes that over, and
+// warns where he is no administrator.
+func verifyAdmin(ctx context.Context, site *jira.Site, admin *credential) (warnings []string, err error) {
+	u, err := site.As(admin.login()).Myself(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := admin.belongsTo(u); err != nil {
+		return nil, err
+	}
+	isAdmin, err := site.As(admin.login()).Administrator(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !isAdmin {
+		warnings = append(warnings, fmt.Sprintf("user %q of the config is no Jira administrator: what needs one will be refused by Jira", u.Name))
+	}
+	return warnings, nil
+}
+
+// versionOf returns the version of client's site, and refuses a site that has
+// no personal access tokens.
+func versionOf(ctx context.Context, client *jira.Client) (string, error) {
+	info, err := client.ServerInfo(ctx)
+	if err != nil {
+		return "", err
+	}
+	if info.DeploymentType == "Cloud" {
+		return "", mistakef("this is Jira Cloud, which has no personal access tokens: this version of the engine is for Jira Data Center")
+	}
+	if !info.AtLeast(8, 14) {
+		return "", mistakef("this is Jira %s: personal access tokens came with Jira 8.14, so it needs at least that", info.Version)
+	}
+	return info.Version, nil
+}
+
+// adminIsNoAccount refuses an admin who is one of the accounts: a reader
+// would get an administrator's token.
+func (b *backend) adminIsNoAccount(ctx context.Context, s logical.Storage, c *config) error {
+	name, err := b.accountOf(ctx, s, &c.Admin, "")
+	if err != nil {
+		return err
+	}
+	if name != "" {
+		return mistakef("user %q is account %q already: give the config an administrator of its own", c.Admin.Username, name)
+	}
+	return nil
+}
+
+func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	c, err := load[config](ctx, &b.decoded, req.Storage, configKey)
+	if err != nil || c == nil {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{
+		"url":                     c.URL,
+		"ca_cert":                 c.CACert,
+		"client_cert":             c.ClientCert,
+		"tls_server_name":         c.TLSServerName,
+		"tls_min_version":         c.TLSMinVersion,
+		"tls_skip_verify":         c.TLSSkipVerify,
+		"allow_http":              c.AllowHTTP,
+		"proxy_url":               redacted(c.ProxyURL),
+		"request_timeout":         c.RequestTimeout,
+		"max_concurrent_requests": c.MaxConcurrentRequests,
+		"max_token_days":          c.MaxTokenDays,
+		"verify_connection":       c.VerifyConnection,
+		"username":                c.Admin.Username,
+		"credential_kind":         c.Admin.kind(),
+		"version":                 c.Version,
+	}}, nil
+}
+
+func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	accounts, err := req.Storage.List(ctx, accountsPrefix)
+	if err != nil {
+		return nil, err
+	}
+	b.settleIntents(ctx, req, accounts...)
+	b.resources.Lock()
+	defer b.resources.Unlock()
+	if err := b.holdsNothing(ctx, req, ""); err != nil {
+		return nil, fmt.Errorf("config cannot be deleted: %w", err)
+	}
+	return nil, remove(ctx, req.Storage, configKey)
+}

@@ -1,0 +1,438 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira/jiratest"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+const tokensAPI = "/rest/pat/latest/tokens"
+
+func TestATokenLivesAsLongAsItsLease(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	resp := e.issue("readonly", nil)
+
+	tokens := e.jira.Tokens("ci-bot")
+	made := tokens[len(tokens)-1]
+	for field, want := range map[string]any{
+		"token_type": "Bearer",
+		"token_id":   fmt.Sprint(made.ID),
+		"token_name": made.Name,
+		"username":   "ci-bot",
+		"url":        e.jira.URL(),
+		"expires_at": made.Expires.UTC().Format(time.RFC3339),
+	} {
+		if got := resp.Data[field]; got != want {
+			t.Errorf("%s is %v, want %v", field, got, want)
+		}
+	}
+	if resp.Secret.TTL != time.Hour || resp.Secret.MaxTTL != 24*time.Hour || !resp.Secret.Renewable {
+		t.Errorf("lease %+v", resp.Secret.LeaseOptions)
+	}
+	if status := e.call(resp.Data["token"].(string)); status != http.StatusOK {
+		t.Errorf("the token gives %d", status)
+	}
+	// A day and half a minute, in whole days.
+	if life := made.Expires.Sub(made.Created); life != 48*time.Hour {
+		t.Errorf("Jira ends the token by itself after %v", life)
+	}
+
+	e.revoke(resp.Secret)
+	if status := e.call(resp.Data["token"].(string)); status != http.StatusUnauthorized {
+		t.Errorf("the revoked token gives %d", status)
+	}
+	e.nothingHeld()
+}
+
+// call asks Jira who a token is, as an application would.
+func (e *engine) call(token string) int {
+	e.t.Helper()
+	req, err := http.NewRequestWithContext(e.t.Context(), http.MethodGet, e.jira.URL()+"/rest/api/2/myself", nil)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
+}
+
+func TestAMintIsOneCallAndTwoWrites(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.revoke(e.issue("readonly", nil).Secret) // the mount's id is written once
+
+	e.jira.ResetCalls()
+	before := e.storage.writes.Load()
+	resp := e.issue("readonly", nil)
+	if calls, writes := len(e.jira.Calls()), e.storage.writes.Load()-before; calls != 1 || writes != 2 {
+		t.Errorf("a mint is %d calls and %d writes, want 1 and 2", calls, writes)
+	}
+
+	e.jira.ResetCalls()
+	before = e.storage.writes.Load()
+	if _, err := e.renew(resp.Secret, 0); err != nil {
+		t.Fatal(err)
+	}
+	if calls, writes := len(e.jira.Calls()), e.storage.writes.Load()-before; calls != 0 || writes != 1 {
+		t.Errorf("a renewal is %d calls and %d writes, want 0 and 1", calls, writes)
+	}
+
+	before = e.storage.writes.Load()
+	e.revoke(resp.Secret)
+	if calls, writes := len(e.jira.Calls()), e.storage.writes.Load()-before; calls != 1 || writes != 1 {
+		t.Errorf("a revoke is %d calls and %d writes, want 1 and 1", calls, writes)
+	}
+}
+
+func TestTheIntentIsWrittenBeforeJiraIsAsked(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.storage.failing(ledgerPrefix)
+	e.refuses(500, logical.ReadOperation, "creds/readonly", nil, "intent")
+	if n := len(e.jira.Calls()); n != 0 {
+		t.Errorf("%d calls to Jira without an intent", n)
+	}
+	e.storage.failing("")
+	e.revoke(e.issue("readonly", nil).Secret)
+	e.nothingHeld()
+}
+
+func TestATokenThatCannotBeRecordedIsTakenBack(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	puts := 0
+	fail := func(op, key string) error {
+		if strings.HasPrefix(key, ledgerPrefix) && op == "put" {
+			if puts++; puts == 2 {
+				return errStorage
+			}
+		}
+		return nil
+	}
+	e.storage.fail.Store(&fail)
+	resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+	e.failed(500, resp, err, "storage is away")
+	e.nothingHeld()
+}
+
+func TestAReaderWhoIsGoneLeavesNoToken(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Do: jiratest.Slow, Delay: 200 * time.Millisecond})
+	done := make(chan error)
+	go func() {
+		_, err := e.request(ctx, logical.ReadOperation, "creds/readonly", nil)
+		done <- err
+	}()
+	if err := e.jira.WaitCalls(t.Context(), "POST", tokensAPI, 1); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	e.failed(503, nil, <-done, "canceled")
+	if n := e.jira.Count("DELETE", tokensAPI); n != 1 {
+		t.Errorf("%d deletes", n)
+	}
+	e.nothingHeld()
+}
+
+func TestTTLOfARead(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	for _, tt := range []struct {
+		name    string
+		ttl     any
+		want    time.Duration
+		warning string
+	}{
+		{"the role's", nil, time.Hour, ""},
+		{"shorter", "5m", 5 * time.Minute, ""},
+		{"longer", "3h", 3 * time.Hour, ""},
+		{"over max_ttl", "100h", 24 * time.Hour, "capped"},
+		{"seconds", 90, 90 * time.Second, ""},
+	} {
+		for _, op := range []logical.Operation{logical.ReadOperation, logical.UpdateOperation} {
+			t.Run(fmt.Sprintf("%s by %s", tt.name, op), func(t *testing.T) {
+				data := map[string]any{}
+				if tt.ttl != nil {
+					data["ttl"] = tt.ttl
+				}
+				resp := e.must(op, "creds/readonly", data)
+				if resp.Secret.TTL != tt.want {
+					t.Errorf("ttl %v, want %v", resp.Secret.TTL, tt.want)
+				}
+				if got := strings.Join(resp.Warnings, ";"); (tt.warning == "") != (got == "") || !strings.Contains(got, tt.warning) {
+					t.Errorf("warnings %q, want %q", got, tt.warning)
+				}
+				e.revoke(resp.Secret)
+			})
+		}
+	}
+	for _, ttl := range []any{0, "0s", -5, "-5m", "soon", "500ms"} {
+		e.refuses(400, logical.ReadOperation, "creds/readonly", map[string]any{"ttl": ttl}, "ttl")
+	}
+	e.nothingHeld()
+}
+
+func TestAReadThatCannotBeMet(t *testing.T) {
+	e := start(t, jiratest.Options{})
+	e.refuses(400, logical.ReadOperation, "creds/readonly", nil, `no role "readonly"`)
+	for _, name := range []string{"r d", "röle", "a..b", strings.Repeat("x", 256)} {
+		e.refuses(400, logical.ReadOperation, "creds/"+name, nil, "cannot be the name", "a role")
+	}
+	if n := len(e.jira.Calls()); n != 0 {
+		t.Errorf("%d calls to Jira", n)
+	}
+}
+
+// Every way in which the answer to a mint can be bad: a clear error of the
+// right status, and no token left.
+func TestAMintInBadWeather(t *testing.T) {
+	other := jiratest.New(t, jiratest.Options{})
+	for _, tt := range []struct {
+		name   string
+		fault  jiratest.Fault
+		status int
+		words  string
+		intent bool // Jira could not be asked whether it made it
+	}{
+		{"connection lost before", jiratest.Fault{Do: jiratest.LoseCall}, 503, "unavailable", true},
+		{"connection lost after", jiratest.Fault{Do: jiratest.LoseAnswer}, 503, "unavailable", false},
+		{"body cut", jiratest.Fault{Do: jiratest.CutBody}, 502, "cut short", false},
+		{"body of 100 MB", jiratest.Fault{Do: jiratest.Huge}, 502, "longer than", false},
+		{"502 before", jiratest.Fault{Do: jiratest.Answer, Status: 502, Body: "<html><title>Bad Gateway</title></html>"}, 503, "Bad Gateway", true},
+		{"502 after", jiratest.Fault{Do: jiratest.AnswerAfter, Status: 502}, 503, "502", false},
+		{"500 after", jiratest.Fault{Do: jiratest.AnswerAfter, Status: 500, Body: `{"message":"boom"}`}, 503, "boom", false},
+		{"a login page", jiratest.Fault{Do: jiratest.HTML200}, 502, "web page", true},
+		{"an HTML 404", jiratest.Fault{Do: jiratest.HTML404}, 502, "context path", true},
+		{"a redirect", jiratest.Fault{Do: jiratest.Redirect, Target: other.URL()}, 502, "redirect to " + strings.TrimSuffix(other.URL(), "/jira"), true},
+		{"200 with nonsense", jiratest.Fault{Do: jiratest.AnswerAfter, Status: 201, Body: `[]`}, 502, "not the JSON", false},
+		{"a token without secret", jiratest.Fault{Do: jiratest.AnswerAfter, Status: 201, Body: `{"id":1,"name":"vault-x"}`}, 502, "rawToken", false},
+		{"400", jiratest.Fault{Do: jiratest.Answer, Status: 400, Body: `{"errorMessages":["no such life"]}`}, 400, "no such life", false},
+		{"401", jiratest.Fault{Do: jiratest.Answer, Status: 401, Body: `{"message":"who are you"}`}, 400, "who are you", false},
+		{"403", jiratest.Fault{Do: jiratest.Answer, Status: 403, Body: `{"message":"not you"}`}, 400, "not you", false},
+		{"429 for ever", jiratest.Fault{Do: jiratest.Answer, Status: 429, Header: http.Header{"Retry-After": {"3600"}}}, 503, "pause in calls until", false},
+		{"anonymous", jiratest.Fault{Do: jiratest.Anonymous}, 400, "login refused", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			e := configured(t, jiratest.Options{})
+			tt.fault.Method, tt.fault.Path = "POST", tokensAPI
+			e.jira.Fault(tt.fault)
+			resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+			e.failed(tt.status, resp, err, tt.words)
+			if names := e.alive(); len(names) > 0 {
+				t.Errorf("alive in Jira: %v", names)
+			}
+			records := e.records("")
+			if (len(records) == 1) != tt.intent {
+				t.Errorf("records in the ledger: %v", records)
+			}
+			if tt.intent {
+				// A late request may still make it, but it takes no place.
+				if n := e.ledger.Held("ci-bot"); n != 0 {
+					t.Errorf("%d places taken", n)
+				}
+			}
+		})
+	}
+	if n := len(other.Calls()); n != 0 {
+		t.Errorf("the other host saw %d calls", n)
+	}
+}
+
+func TestAMintWhoseAnswerIsLostAndJiraIsAwayKeepsItsIntent(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.jira.Leave()
+	e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Do: jiratest.LoseAnswer})
+	e.jira.Fault(jiratest.Fault{Method: "GET", Path: tokensAPI, Do: jiratest.Answer, Status: 503})
+	resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+	e.failed(503, resp, err)
+
+	ids := e.records("ci-bot")
+	if len(ids) != 1 {
+		t.Fatalf("records %v", ids)
+	}
+	e.mount() // and it is still there for whoever comes after a crash
+	r, err := e.ledger.Read(t.Context(), ids[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names := e.alive(); r.State != ledger.Intended || len(names) != 1 || names[0] != r.Name {
+		t.Errorf("record %+v, alive %v", r, names)
+	}
+	if n := e.ledger.Held("ci-bot"); n != 1 {
+		t.Errorf("%d places taken", n)
+	}
+}
+
+func TestA429IsWaitedFor(t *testing.T) {
+	for _, header := range []http.Header{{"Retry-After": {"1"}}, {"Retry-After": {"0"}}, {}} {
+		t.Run(fmt.Sprint(header), func(t *testing.T) {
+			t.Parallel()
+			e := configured(t, jiratest.Options{})
+			e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Nth: 1, Do: jiratest.Answer, Status: 429, Header: header})
+			e.revoke(e.issue("readonly", nil).Secret)
+			if n := e.jira.Count("POST", tokensAPI); n != 2 {
+				t.Errorf("%d mints", n)
+			}
+		})
+	}
+}
+
+func TestJiraThatIsDown(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.jira.Close()
+	e.refuses(503, logical.ReadOperation, "creds/readonly", nil, "unavailable", "check url")
+	e.nothingHeld()
+}
+
+func TestRoomForTokens(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	password := "correct horse battery"
+	e.jira.SetUser("release-bot", func(u *jiratest.User) { u.Password = password })
+	e.write("accounts/release-bot", map[string]any{"username": "release-bot", "password": password})
+	e.write("roles/release", map[string]any{"accounts": "release-bot"})
+
+	for role, room := range map[string]int{"readonly": 8, "release": 10} {
+		var secrets []*logical.Secret
+		var mu sync.Mutex
+		var readers sync.WaitGroup
+		var refused []error
+		for range room + 5 {
+			readers.Go(func() {
+				resp, err := e.request(t.Context(), logical.ReadOperation, "creds/"+role, nil)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					refused = append(refused, err)
+					return
+				}
+				secrets = append(secrets, resp.Secret)
+			})
+		}
+		readers.Wait()
+		if len(secrets) != room || len(refused) != 5 {
+			t.Errorf("role %s: %d tokens and %d refusals, want %d and 5", role, len(secrets), len(refused), room)
+		}
+		for _, err := range refused {
+			e.failed(429, nil, err, fmt.Sprintf("holds %d tokens", room), "atlassian.pats.max.tokens.per.user")
+		}
+		for _, s := range secrets {
+			e.revoke(s)
+		}
+	}
+	e.nothingHeld()
+}
+
+// Somebody else's tokens can fill the account, or Jira's cap be lower than
+// the operator says. Jira tells it in its users' language.
+func TestTheCapOfJira(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		switches jiratest.Switches
+		status   int
+	}{
+		{"full", jiratest.Switches{}, 429},
+		{"full, said with 400", jiratest.Switches{CapStatus: 400}, 429},
+		{"full, in another language", jiratest.Switches{ForeignTexts: true}, 429},
+		{"a lower cap", jiratest.Switches{MaxTokens: 3}, 400},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := configured(t, jiratest.Options{Switches: tt.switches})
+			for range 9 {
+				e.pat("ci-bot")
+			}
+			if tt.switches.MaxTokens > 0 {
+				for _, tok := range e.jira.Tokens("ci-bot")[3:] {
+					e.jira.Delete(tok.ID)
+				}
+			}
+			e.refuses(tt.status, logical.ReadOperation, "creds/readonly", nil, "owns", "atlassian.pats.max.tokens.per.user")
+			e.nothingHeld()
+		})
+	}
+}
+
+// A role with several accounts takes the one with the most room.
+func TestAMintGoesWhereTheRoomIs(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.write("accounts/release-bot", map[string]any{"username": "release-bot", "token": e.pat("release-bot")})
+	e.write("roles/both", map[string]any{"accounts": "ci-bot,release-bot"})
+	for range 16 {
+		resp := e.issue("both", nil)
+		t.Cleanup(func() { e.revoke(resp.Secret) })
+	}
+	if a, b := e.ledger.Held("ci-bot"), e.ledger.Held("release-bot"); a != 8 || b != 8 {
+		t.Errorf("held %d and %d", a, b)
+	}
+	e.refuses(429, logical.ReadOperation, "creds/both", nil, `"ci-bot"`, `"release-bot"`)
+}
+
+// What Jira says of the token decides how long the lease can be.
+func TestALeaseIsNeverLongerThanItsToken(t *testing.T) {
+	e := configured(t, jiratest.Options{Switches: jiratest.Switches{MaxDays: 1, ClampDays: true}})
+	e.write("roles/long", map[string]any{"accounts": "ci-bot", "ttl": "48h", "max_ttl": "72h"})
+	resp := e.issue("long", nil)
+	if want := 24*time.Hour - grace; resp.Secret.TTL != want || resp.Secret.MaxTTL != want {
+		t.Errorf("lease %+v, want %v", resp.Secret.LeaseOptions, want)
+	}
+	if len(resp.Warnings) == 0 {
+		t.Error("no warning")
+	}
+	e.revoke(resp.Secret)
+}
+
+func TestNamesOfTokens(t *testing.T) {
+	e := configured(t, jiratest.Options{Switches: jiratest.Switches{NamesUnique: true}})
+	for _, name := range []string{"r", "a.b-c_d", strings.Repeat("long", 50)} {
+		e.write("roles/"+name, map[string]any{"accounts": "ci-bot"})
+		one, two := e.issue(name, nil), e.issue(name, nil)
+		for _, resp := range []*logical.Response{one, two} {
+			got := resp.Data["token_name"].(string)
+			if len(got) > 40 || !strings.HasPrefix(got, "vault-") || !strings.HasSuffix(got, "-"+name[:min(len(name), 10)]) {
+				t.Errorf("token of role %q is called %q", name, got)
+			}
+			e.revoke(resp.Secret)
+		}
+	}
+	e.nothingHeld()
+}
+
+// The mount's id is in each name, and one for the mount's life.
+func TestTheMountIDStays(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	one := e.issue("readonly", nil)
+	e.revoke(one.Secret)
+	e.must(logical.DeleteOperation, "config", nil)
+	e.write("config", map[string]any{"url": e.jira.URL()})
+	e.mount()
+	two := e.issue("readonly", nil)
+	e.revoke(two.Secret)
+	if a, b := one.Data["token_name"].(string)[:12], two.Data["token_name"].(string)[:12]; a != b {
+		t.Errorf("names %q and %q", a, b)
+	}
+}
+
+func TestTheLedgerKnowsWhoAsked(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	resp := e.issue("readonly", nil)
+	ids := e.records("")
+	r, err := e.ledger.Read(t.Context(), ids[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := ledger.Reader{EntityID: "entity-1", DisplayName: "token-app", RequestID: "req-creds/readonly", RemoteAddress: "192.0.2.7"}
+	if r.Reader != want || r.Role != "readonly" || r.State != ledger.Issued {
+		t.Errorf("record %+v", r)
+	}
+	e.revoke(resp.Secret)
+}

@@ -1,0 +1,174 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// patSecret is the type of a lease that holds a personal access token. It is
+// stored in every lease and never changes.
+const patSecret = "jira_pat"
+
+func (b *backend) secretPAT() *framework.Secret {
+	return &framework.Secret{
+		Type: patSecret,
+		Fields: map[string]*framework.FieldSchema{
+			"token": {Type: framework.TypeString, Description: "A Jira personal access token.", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
+		},
+		Renew:  b.edge(b.renewPAT),
+		Revoke: b.edge(b.revokePAT),
+	}
+}
+
+// lease is what Vault keeps of a token, in the lease's internal data. It is
+// all that a revoke needs, even if the ledger had no record. It holds no
+// secret, and what was once stored must be readable for ever.
+type lease struct {
+	ID        string `json:"id"` // the ledger's
+	TokenID   string `json:"token_id"`
+	TokenName string `json:"token_name"`
+	Site      string `json:"url"`
+	Account   string `json:"account"`
+	Username  string `json:"username"`
+	Role      string `json:"role"`
+	TTL       int64  `json:"ttl"`        // seconds, as issued
+	MaxTTL    int64  `json:"max_ttl"`    // seconds, as issued; Jira's own expiry is later
+	ExpiresAt string `json:"expires_at"` // RFC 3339; empty where Jira gave none
+}
+
+func (l *lease) encode() map[string]any {
+	return map[string]any{
+		"secret_type": patSecret, // by which the framework finds the way back here
+		"id":          l.ID, "token_id": l.TokenID, "token_name": l.TokenName, "url": l.Site,
+		"account": l.Account, "username": l.Username, "role": l.Role,
+		"ttl": l.TTL, "max_ttl": l.MaxTTL, "expires_at": l.ExpiresAt,
+	}
+}
+
+// decodeLease reads internal data, whose numbers Vault gives back as other
+// types than they went in.
+func decodeLease(data map[string]any) (*lease, error) {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return nil, fmt.Errorf("the lease's data: %w", err)
+	}
+	l := &lease{}
+	if err := json.Unmarshal(raw, l); err != nil {
+		return nil, fmt.Errorf("the lease's data: %w", err)
+	}
+	if l.ID == "" || l.TokenID == "" || l.Account == "" || l.TTL <= 0 || l.MaxTTL <= 0 {
+		return nil, errors.New("the lease's data lacks the token's ids, its account or its terms")
+	}
+	return l, nil
+}
+
+// renewPAT extends a lease without asking Jira: the token lives as long as
+// the lease can, and has to be deleted at its end all the same.
+func (b *backend) renewPAT(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	l, err := decodeLease(req.Secret.InternalData)
+	if err != nil {
+		return nil, err
+	}
+	t, err := b.termsNow(ctx, req.Storage, l)
+	if err != nil {
+		return nil, err
+	}
+	// Vault will compute the same from the same, and lets the reader's
+	// increment go before our TTL.
+	ttl, _, err := framework.CalculateTTL(b.System(), req.Secret.Increment, t.ttl, 0, t.max, 0, req.Secret.IssueTime)
+	if err != nil {
+		return nil, mistakef("%v: read a new credential", err)
+	}
+	// The ledger's end goes first: it may be later than Vault's, never
+	// earlier, or the token could be deleted under a living lease.
+	if err := b.ledger.Extend(ctx, l.ID, ttl); err != nil {
+		state := (*ledger.StateError)(nil)
+		if errors.As(err, &state) || errors.Is(err, ledger.ErrMissing) {
+			return nil, mistakef("this credential is being revoked: read a new one")
+		}
+		return nil, err
+	}
+	resp := &logical.Response{Secret: req.Secret}
+	resp.Secret.TTL, resp.Secret.MaxTTL = t.ttl, t.max
+	return resp, nil
+}
+
+// termsNow are the terms that l was issued with, or what its role has come
+// down to since. A role that is gone changes nothing.
+func (b *backend) termsNow(ctx context.Context, s logical.Storage, l *lease) (terms, error) {
+	t := terms{ttl: time.Duration(l.TTL) * time.Second, max: time.Duration(l.MaxTTL) * time.Second}
+	r, err := load[role](ctx, &b.decoded, s, rolesPrefix+l.Role)
+	if err != nil || r == nil {
+		return t, err
+	}
+	if r.TTL > 0 {
+		t.ttl = min(t.ttl, time.Duration(r.TTL)*time.Second)
+	}
+	if r.MaxTTL > 0 {
+		t.max = min(t.max, time.Duration(r.MaxTTL)*time.Second)
+	}
+	return t, nil
+}
+
+// revokePAT deletes the token in Jira and then forgets it. It says done only
+// when the token is proven gone; until then the ledger owes it.
+func (b *backend) revokePAT(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	l, err := decodeLease(req.Secret.InternalData)
+	if err != nil {
+		return nil, err
+	}
+	err = b.endToken(ctx, req.Storage, l)
+	if err == nil {
+		err = b.ledger.Forget(ctx, l.ID)
+	} else if e := b.owe(ctx, l); e != nil {
+		err = fmt.Errorf("%w; nor could the debt be written: %w", err, e)
+	}
+	if err != nil {
+		b.log(req).Warn("a token could not be revoked", "id", l.ID, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName, "error", err)
+		return nil, err
+	}
+	b.log(req).Info("token revoked", "id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
+	return nil, nil
+}
+
+func (b *backend) endToken(ctx context.Context, s logical.Storage, l *lease) error {
+	client, err := b.client(ctx, s, l.Account)
+	if err != nil {
+		return err
+	}
+	if err := client.DeleteToken(ctx, l.TokenID); err != nil {
+		return fmt.Errorf("revoking as account %q: %w", l.Account, err)
+	}
+	return nil
+}
+
+// owe writes that l's token has to go, with a record of its own where the
+// ledger has none. It is written even if the request's time is over.
+func (b *backend) owe(ctx context.Context, l *lease) error {
+	ctx, cancel := undo(ctx)
+	defer cancel()
+	err := b.ledger.Owe(ctx, l.ID, l.TokenID)
+	if !errors.Is(err, ledger.ErrMissing) {
+		return err
+	}
+	r := &ledger.Record{
+		ID: l.ID, Name: l.TokenName, TokenID: l.TokenID,
+		Site: l.Site, Account: l.Account, Username: l.Username, Role: l.Role,
+	}
+	if l.ExpiresAt != "" {
+		expires, err := time.Parse(time.RFC3339, l.ExpiresAt)
+		if err != nil {
+			return fmt.Errorf("the lease's data: %w", err)
+		}
+		r.Expires = ledger.At(expires)
+	}
+	return b.ledger.Adopt(ctx, r)
+}

@@ -1,0 +1,130 @@
+package backend
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira/jiratest"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// Mints whose answers were lost while Jira could not be asked about them take
+// places, until somebody needs one.
+func TestLostMintsGiveTheirPlacesBack(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.write("accounts/ci-bot", map[string]any{"max_tokens": 4})
+	e.jira.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 503})
+	for range 2 {
+		resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+		e.failed(503, resp, err)
+	}
+	if n := e.ledger.Held("ci-bot"); n != 2 {
+		t.Errorf("%d places taken", n)
+	}
+	resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+	e.failed(429, resp, err, "has room for 2")
+
+	e.jira.ClearFaults()
+	secret := e.issue("readonly", nil).Secret
+	if n := e.ledger.Held("ci-bot"); n != 1 {
+		t.Errorf("%d places taken", n)
+	}
+
+	// The late requests may land for a day: until then the account is needed.
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.revoke(secret)
+	e.refuses(400, logical.DeleteOperation, "accounts/ci-bot", nil, "no clear answer to 2 mints")
+	e.clock.Store(int64(lateLanding))
+	e.must(logical.DeleteOperation, "accounts/ci-bot", nil)
+	e.nothingHeld()
+}
+
+// One that did land is ended as soon as anybody looks.
+func TestALostMintThatLandedIsEnded(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Do: jiratest.AnswerAfter, Status: 503})
+	e.jira.Fault(jiratest.Fault{Method: "GET", Path: tokensAPI, Do: jiratest.Answer, Status: 503})
+	resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+	e.failed(503, resp, err)
+	if names := e.alive(); len(names) != 1 {
+		t.Fatalf("alive %v", names)
+	}
+	e.mount() // what a crash leaves is the same
+	e.jira.ClearFaults()
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.must(logical.DeleteOperation, "accounts/ci-bot", nil)
+	e.nothingHeld()
+}
+
+// Two tokens of one name, as when something between us and Jira repeated the
+// request, are both ended.
+func TestAMintThatHappenedTwiceIsEndedTwice(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Nth: 1, Do: jiratest.Twice})
+	r := e.lostMint()
+	if names := e.alive(); len(names) != 2 {
+		t.Fatalf("alive %v", names)
+	}
+	client, err := e.client(t.Context(), e.storage, "ci-bot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.settle(t.Context(), client, r); err != nil {
+		t.Fatal(err)
+	}
+	e.nothingHeld()
+}
+
+// lostMint makes a token whose answer never reaches the ledger.
+func (e *engine) lostMint() *ledger.Record {
+	e.t.Helper()
+	m, err := e.intend(e.t.Context(), &logical.Request{Storage: e.storage}, "readonly", 0)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	if _, _, err := m.client.CreateToken(e.t.Context(), m.record.Name, days(m.max)); err != nil {
+		e.t.Fatal(err)
+	}
+	return m.record
+}
+
+// A mint that runs is nobody's to settle.
+func TestAMintThatRunsIsNotSettled(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Nth: 1, Do: jiratest.Slow, Delay: 300 * time.Millisecond})
+	done := make(chan *logical.Response)
+	go func() {
+		resp, _ := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+		done <- resp
+	}()
+	if err := e.jira.WaitCalls(t.Context(), "POST", tokensAPI, 1); err != nil {
+		t.Fatal(err)
+	}
+	if e.settleIntents(t.Context(), &logical.Request{Storage: e.storage}, "ci-bot") {
+		t.Error("a mint that runs was settled")
+	}
+	resp := <-done
+	if resp == nil {
+		t.Fatal("the mint failed")
+	}
+	e.revoke(resp.Secret)
+	e.nothingHeld()
+}
+
+// The list that a look goes by may lag behind: what is not on it stays in the
+// ledger, and a later look finds it.
+func TestAListThatLags(t *testing.T) {
+	e := configured(t, jiratest.Options{Switches: jiratest.Switches{ListLag: time.Minute}})
+	r := e.lostMint()
+	e.ledger.Over(r.ID)
+	req := &logical.Request{Storage: e.storage}
+	e.settleIntents(t.Context(), req, "ci-bot")
+	if have := e.record(); have.State != ledger.Intended || have.SoughtAt == 0 {
+		t.Errorf("record %+v", have)
+	}
+	e.jira.Advance(2 * time.Minute)
+	e.settleIntents(t.Context(), req, "ci-bot")
+	e.nothingHeld()
+}

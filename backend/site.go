@@ -1,0 +1,94 @@
+package backend
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"vault-plugin-secrets-jira/backend/jira"
+)
+
+// site returns the Jira that c describes, behind gate. Its errors are the
+// operator's mistakes.
+func (c *config) site(gate *jira.Gate) (*jira.Site, error) {
+	o := jira.Options{
+		URL:           c.URL,
+		TLSServerName: c.TLSServerName,
+		TLSSkipVerify: c.TLSSkipVerify,
+		Timeout:       time.Duration(c.RequestTimeout) * time.Second,
+		Gate:          gate,
+		UserAgent:     "vault-plugin-secrets-jira/" + Version,
+	}
+	switch c.TLSMinVersion {
+	case "tls12":
+		o.TLSMinVersion = tls.VersionTLS12
+	case "tls13":
+		o.TLSMinVersion = tls.VersionTLS13
+	default:
+		return nil, mistakef("tls_min_version %q is not known: write tls12 or tls13", c.TLSMinVersion)
+	}
+	if c.CACert != "" {
+		o.RootCAs = x509.NewCertPool()
+		if !o.RootCAs.AppendCertsFromPEM([]byte(c.CACert)) {
+			return nil, mistakef("ca_cert holds no PEM certificate: it starts with -----BEGIN CERTIFICATE-----")
+		}
+	}
+	switch {
+	case c.ClientCert != "" && c.ClientKey == "":
+		return nil, mistakef("client_key is missing: client_cert needs one")
+	case c.ClientKey != "" && c.ClientCert == "":
+		return nil, mistakef("client_cert is missing: client_key needs one")
+	case c.ClientCert != "":
+		pair, err := tls.X509KeyPair([]byte(c.ClientCert), []byte(c.ClientKey))
+		if err != nil {
+			return nil, mistakef("client_cert and client_key do not fit: %v", err)
+		}
+		o.Certificates = []tls.Certificate{pair}
+	}
+	var err error
+	if o.Proxy, err = c.proxy(); err != nil {
+		return nil, err
+	}
+	site, err := jira.New(o)
+	if err != nil {
+		return nil, mistakef("url %v", err)
+	}
+	if strings.HasPrefix(site.URL(), "http:") && !c.AllowHTTP && !isLoopback(site.URL()) {
+		return nil, mistakef("url is plain http: write https, or set allow_http=true if tokens may cross the network in the clear")
+	}
+	return site, nil
+}
+
+// proxy is nil where the environment decides.
+func (c *config) proxy() (*url.URL, error) {
+	if c.ProxyURL == "" {
+		return nil, nil //nolint:nilnil // as the sentence above says
+	}
+	// Not wrapped: the parser's error repeats its input, password and all.
+	u, err := url.Parse(c.ProxyURL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
+		return nil, mistakef("proxy_url is no URL of a proxy: write http://, https:// or socks5://, host and port")
+	}
+	return u, nil
+}
+
+func isLoopback(site string) bool {
+	u, err := url.Parse(site)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// redacted is a URL without the password it may hold.
+func redacted(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
+	}
+	return u.Redacted()
+}

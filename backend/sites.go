@@ -1,0 +1,102 @@
+package backend
+
+import (
+	"sync"
+
+	"vault-plugin-secrets-jira/backend/jira"
+)
+
+// sites keeps what is worth keeping between requests: the site's connections,
+// the gate before it, and what Jira has said of each login. All of it is made
+// from the configuration and the accounts that the caller has just read from
+// storage, and made anew when those have changed, so it is never out of date.
+// The zero value is ready for use.
+type sites struct {
+	mu      sync.Mutex
+	config  config
+	site    *jira.Site
+	gate    *jira.Gate
+	clients map[string]client // by account
+}
+
+type client struct {
+	*jira.Client
+	site  *jira.Site
+	login jira.Login
+}
+
+// client returns the client that calls c's site as account a, which is
+// called name.
+func (s *sites) client(c *config, name string, a *account) (*jira.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	site, err := s.current(c)
+	if err != nil {
+		return nil, err
+	}
+	login := a.login()
+	have, ok := s.clients[name]
+	if !ok || have.site != site || have.login != login {
+		have = client{site.As(login), site, login}
+		if s.clients == nil {
+			s.clients = map[string]client{}
+		}
+		s.clients[name] = have
+	}
+	return have.Client, nil
+}
+
+// forget drops what is known of an account's login, so that one that Jira had
+// refused is tried again after it was written.
+func (s *sites) forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.clients, name)
+}
+
+// trial returns c's site for checking c before it is stored. It shares the
+// gate with the current site where it is the same Jira.
+func (s *sites) trial(c *config) (*jira.Site, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.site != nil && s.config == *c {
+		return s.site, nil
+	}
+	return c.site(s.gateFor(c))
+}
+
+// current returns c's site. The caller holds s.mu.
+func (s *sites) current(c *config) (*jira.Site, error) {
+	if s.site != nil && s.config == *c {
+		return s.site, nil
+	}
+	gate := s.gateFor(c)
+	site, err := c.site(gate)
+	if err != nil {
+		return nil, err
+	}
+	gate.SetMost(c.MaxConcurrentRequests)
+	if s.site != nil {
+		s.site.Close()
+	}
+	s.config, s.site, s.gate = *c, site, gate
+	return site, nil
+}
+
+// gateFor returns the gate before c's Jira: the one there is, or a new one
+// where it is another Jira's. The caller holds s.mu.
+func (s *sites) gateFor(c *config) *jira.Gate {
+	if s.gate != nil && s.config.URL == c.URL {
+		return s.gate
+	}
+	return jira.NewGate(c.MaxConcurrentRequests)
+}
+
+// close drops idle connections.
+func (s *sites) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.site != nil {
+		s.site.Close()
+	}
+}

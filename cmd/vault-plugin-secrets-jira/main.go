@@ -1,0 +1,40 @@
+// Command vault-plugin-secrets-jira is a HashiCorp Vault secrets engine that
+// hands out Jira credentials which end with their lease. Vault starts it; by
+// hand it only tells its version:
+//
+//	vault-plugin-secrets-jira -version
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/api"
+	"github.com/hashicorp/vault/sdk/plugin"
+
+	"vault-plugin-secrets-jira/backend"
+)
+
+func main() {
+	meta := &api.PluginAPIClientMeta{}
+	flags := meta.FlagSet()
+	version := flags.Bool("version", false, "print the version and exit")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		os.Exit(2) // the flag set has said why
+	}
+	if *version {
+		fmt.Println("vault-plugin-secrets-jira", backend.Version)
+		return
+	}
+	err := plugin.ServeMultiplex(&plugin.ServeOpts{
+		BackendFactoryFunc: backend.Factory,
+		// Vault before 1.12 hands the plugin its TLS configuration this way;
+		// later ones do without, and the function is not called.
+		TLSProviderFunc: api.VaultPluginTLSProvider(meta.GetTLSConfig()),
+	})
+	if err != nil {
+		hclog.New(&hclog.LoggerOptions{Name: "vault-plugin-secrets-jira"}).Error("the plugin ends", "error", err)
+		os.Exit(1)
+	}
+}
