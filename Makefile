@@ -1,0 +1,63 @@
+# make help says what there is. Needed: Go, git, bash and make; everything else is fetched and built on first use.
+
+module := vault-plugin-secrets-jira
+lint   := scripts/build-once.sh scripts/tools github.com/golangci/golangci-lint/v2/cmd/golangci-lint -ldflags '-s -w'
+
+# The version is the newest release in the changelog. Vault wants semver with a leading v.
+VERSION := $(or $(VERSION),$(shell awk '/^.. \[[0-9]/ { gsub(/[][]/, "", $$2); print "v" $$2; exit }' CHANGELOG.md 2>/dev/null),v0.1.0-dev)
+semver  := ^v(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$$
+ifeq (,$(shell echo '$(VERSION)' | grep -E '$(semver)'))
+$(error VERSION must be semver with a leading v, not "$(VERSION)")
+endif
+
+# Static, stripped, and the same bytes whoever builds them and wherever.
+go_build := CGO_ENABLED=0 go build -trimpath -buildvcs=false
+ldflags   = -s -w -buildid= -X $(1)=$(VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: help build check reproducible lint fmt test bench docs demo dev clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/vault-plugin-secrets-jira and bin/jira-sim
+	$(go_build) -ldflags '$(call ldflags,$(module)/backend.Version)' -o bin/$(module) ./cmd/$(module)
+	$(go_build) -ldflags '$(call ldflags,main.version)' -o bin/jira-sim ./cmd/jira-sim
+
+check: build reproducible lint ## all that must hold before a push, but the tests
+	go mod verify
+	go mod tidy -diff
+	@for script in scripts/*.sh .ci/run; do bash -n $$script || exit; done
+	@if command -v shellcheck >/dev/null; then shellcheck scripts/*.sh .ci/run; fi
+
+reproducible: build ## build again in another folder and compare
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
+	cp -R Makefile go.mod go.sum cmd backend "$$copy" && \
+	$(MAKE) -s --no-print-directory -C "$$copy" build VERSION=$(VERSION) && \
+	for program in $(module) jira-sim; do \
+		cmp "bin/$$program" "$$copy/bin/$$program" || exit; \
+	done && echo "Built again in another folder: the same bytes."
+
+lint: ## lint and check the format, with the linter pinned in scripts/tools
+	@lint=$$($(lint)) && set -x && "$$lint" config verify && "$$lint" run && "$$lint" fmt --diff
+
+fmt: ## format the code
+	@lint=$$($(lint)) && "$$lint" fmt
+
+test: build ## run all tests, the stories against a real Vault included; REQUIRE_VAULT=1 fails without one
+	@PLUGIN_BIN=$(CURDIR)/bin/$(module) SIM_BIN=$(CURDIR)/bin/jira-sim scripts/test.sh
+
+bench: ## print what a lease costs: calls, writes, time, allocations
+	go test -count=1 -run '^TestFigures$$' ./backend -figures -v
+
+docs: ## write docs/api.md from the engine's own descriptions
+	api=$$(go run ./scripts/apidoc) && printf '%s\n' "$$api" > docs/api.md
+
+demo: build ## mint, use and revoke a token against a simulated Jira (or yours: JIRA_URL, JIRA_USERNAME, JIRA_TOKEN)
+	@scripts/demo.sh
+
+dev: build ## the same set-up, kept running until Ctrl-C
+	@scripts/demo.sh --stay
+
+clean: ## remove bin/; the tools built stay in ~/.cache/vault-plugin-secrets-jira
+	rm -rf bin
