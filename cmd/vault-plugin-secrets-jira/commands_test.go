@@ -1,0 +1,319 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// commands are what a script can say besides testscript's own words:
+//
+//	vault ARGS                       run Vault's CLI
+//	api STATUS METHOD PATH [BODY]    call Vault's HTTP API, once, with a JSON body; any other status fails
+//	jira STATUS METHOD PATH CREDENTIAL [BODY]
+//	                                 call Jira as an application does, with a token, or user:password, or - for nobody;
+//	                                 the output starts with a line "user: " that tells whom Jira took it for
+//	jsonfield NAME PATH              set $NAME to a field of the JSON in the last output, its path joined with dots
+//	capture NAME REGEXP              set $NAME to what the group in REGEXP matches in the last output or errors
+//	between LOW VALUE HIGH           compare numbers, all bounds included
+//	wait-gone TOKEN-NAME             wait until no token of that name works in Jira
+//	wait-no-lease PATH               wait until Vault holds no lease of that path
+//	wait-for FILE REGEXP [COUNT]     wait until so many lines of a file match
+//	kill-plugin                      kill the plugin's processes with signal 9
+//	sim …                            steer the simulator, see simVerbs
+var commands = map[string]func(*testscript.TestScript, bool, []string){
+	"vault":         vaultCommand,
+	"api":           apiCommand,
+	"jira":          jiraCommand,
+	"jsonfield":     jsonfieldCommand,
+	"capture":       captureCommand,
+	"between":       betweenCommand,
+	"wait-gone":     waitGoneCommand,
+	"wait-no-lease": waitNoLeaseCommand,
+	"wait-for":      waitForCommand,
+	"kill-plugin":   killPluginCommand,
+	"sim":           simCommand,
+}
+
+// in returns the story's world, after a look at how the command was used.
+func in(ts *testscript.TestScript, neg bool, args []string, least, most int) *world {
+	if neg {
+		ts.Fatalf("! means nothing here")
+	}
+	if len(args) < least || len(args) > most {
+		ts.Fatalf("wrong number of arguments, see commands_test.go")
+	}
+	return ts.Value(worldKey{}).(*world)
+}
+
+func vaultCommand(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec("vault", args...)
+	if err == nil && neg {
+		ts.Fatalf("vault should have failed")
+	}
+	if err != nil && !neg {
+		ts.Fatalf("vault: %v", err)
+	}
+}
+
+// call makes an HTTP request for a script and writes the answer to its output.
+// The content is the body, if there is one.
+func call(ts *testscript.TestScript, w *world, want, method, url string, content, headers []string) {
+	var body any
+	if len(content) > 0 {
+		body = json.RawMessage(content[0])
+	}
+	status, header, answer := w.exchange(method, url, body, headers...)
+	if user := header.Get("X-AUSERNAME"); user != "" {
+		fmt.Fprintln(ts.Stdout(), "user:", user)
+	}
+	fmt.Fprintf(ts.Stdout(), "%s\n", answer)
+	if strconv.Itoa(status) != want {
+		ts.Fatalf("%s %s: the status is %d", method, url, status)
+	}
+}
+
+func apiCommand(ts *testscript.TestScript, neg bool, args []string) {
+	w := in(ts, neg, args, 3, 4)
+	contentType := "application/json"
+	if args[1] == http.MethodPatch {
+		contentType = "application/merge-patch+json"
+	}
+	headers := []string{"X-Vault-Token", ts.Getenv("VAULT_TOKEN"), "Content-Type", contentType}
+	call(ts, w, args[0], args[1], w.addr+"/v1/"+args[2], args[3:], headers)
+}
+
+func jiraCommand(ts *testscript.TestScript, neg bool, args []string) {
+	w := in(ts, neg, args, 4, 5)
+	// What every client of Jira's REST API sends, lest it is taken for a browser.
+	headers := []string{"Accept", "application/json", "Content-Type", "application/json", "X-Atlassian-Token", "no-check"}
+	if user, password, basic := strings.Cut(args[3], ":"); basic {
+		req := http.Request{Header: http.Header{}}
+		req.SetBasicAuth(user, password)
+		headers = append(headers, "Authorization", req.Header.Get("Authorization"))
+	} else if args[3] != "-" {
+		headers = append(headers, "Authorization", "Bearer "+args[3])
+	}
+	call(ts, w, args[0], args[1], w.jira["JIRA_URL"]+args[2], args[4:], headers)
+}
+
+func jsonfieldCommand(ts *testscript.TestScript, neg bool, args []string) {
+	w := in(ts, neg, args, 2, 2)
+	text := ts.ReadFile("stdout")
+	if strings.HasPrefix(text, "user: ") { // what jira puts before the body
+		_, text, _ = strings.Cut(text, "\n")
+	}
+	var v any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		ts.Fatalf("the last output is not JSON: %v", err)
+	}
+	for _, field := range strings.Split(args[1], ".") {
+		if list, ok := v.([]any); ok {
+			if i, err := strconv.Atoi(field); err == nil && i < len(list) {
+				v = list[i]
+				continue
+			}
+		}
+		object, _ := v.(map[string]any)
+		var there bool
+		if v, there = object[field]; !there {
+			ts.Fatalf("there is no field %q of %s", field, args[1])
+		}
+	}
+	if n, ok := v.(float64); ok {
+		v = strconv.FormatFloat(n, 'f', -1, 64)
+	}
+	value := fmt.Sprint(v)
+	switch path := "." + args[1]; {
+	case strings.HasSuffix(path, ".token") && value != "":
+		w.secrets = append(w.secrets, value)
+	case strings.HasSuffix(path, ".token_name"): // vault-mount-id-role
+		mount, _, _ := strings.Cut(strings.TrimPrefix(value, "vault-"), "-")
+		w.mounts = append(w.mounts, "vault-"+mount+"-")
+	}
+	ts.Setenv(args[0], value)
+}
+
+func captureCommand(ts *testscript.TestScript, neg bool, args []string) {
+	in(ts, neg, args, 2, 2)
+	pattern, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	m := pattern.FindStringSubmatch(ts.ReadFile("stdout") + "\n" + ts.ReadFile("stderr"))
+	if len(m) != 2 {
+		ts.Fatalf("%q does not match, or has not one group", args[1])
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+func betweenCommand(ts *testscript.TestScript, neg bool, args []string) {
+	in(ts, neg, args, 3, 3)
+	var n [3]float64
+	for i, arg := range args {
+		var err error
+		n[i], err = strconv.ParseFloat(arg, 64)
+		ts.Check(err)
+	}
+	if n[1] < n[0] || n[1] > n[2] {
+		ts.Fatalf("%s is not between %s and %s", args[1], args[0], args[2])
+	}
+}
+
+func waitGoneCommand(ts *testscript.TestScript, neg bool, args []string) {
+	w := in(ts, neg, args, 1, 1)
+	ts.Check(w.waitGone(args[0]))
+}
+
+// waitGone waits until no token of that name works in Jira. A real one tells nobody, so it is asked.
+func (w *world) waitGone(name string) error {
+	if w.sim == nil {
+		return poll(func() bool { return !strings.Contains(" "+strings.Join(w.live(), " ")+" ", " "+name+" ") })
+	}
+	status, answer := w.send("POST", w.control+"wait-gone", map[string]string{"name": name, "timeout": most.String()})
+	if status != http.StatusOK {
+		return fmt.Errorf("waiting for the end of %q: %s", name, answer)
+	}
+	return nil
+}
+
+func waitNoLeaseCommand(ts *testscript.TestScript, neg bool, args []string) {
+	w := in(ts, neg, args, 1, 1)
+	ts.Check(poll(func() bool {
+		status, _ := w.send("LIST", w.addr+"/v1/sys/leases/lookup/"+args[0], nil, "X-Vault-Token", w.root)
+		return status == http.StatusNotFound
+	}))
+}
+
+func waitForCommand(ts *testscript.TestScript, neg bool, args []string) {
+	in(ts, neg, args, 2, 3)
+	count := 1
+	if len(args) == 3 {
+		var err error
+		count, err = strconv.Atoi(args[2])
+		ts.Check(err)
+	}
+	pattern, err := regexp.Compile("(?m)^.*" + args[1])
+	ts.Check(err)
+	ts.Check(poll(func() bool {
+		text, err := os.ReadFile(ts.MkAbs(args[0]))
+		return err == nil && len(pattern.FindAll(text, -1)) >= count
+	}))
+}
+
+func killPluginCommand(ts *testscript.TestScript, neg bool, args []string) {
+	w := in(ts, neg, args, 0, 0)
+	pids, err := w.pluginProcesses()
+	ts.Check(err)
+	if len(pids) == 0 {
+		ts.Fatalf("the plugin does not run")
+	}
+	for _, pid := range pids {
+		ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+		// Vault has to notice, and tells nobody.
+		ts.Check(poll(func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }))
+	}
+}
+
+// pluginProcesses returns the ids of the children of Vault that run the plugin.
+func (w *world) pluginProcesses() ([]int, error) {
+	// Where there is /proc there may be no ps.
+	list, err := exec.CommandContext(w.t.Context(), "sh", "-c", `
+		cat /proc/[0-9]*/stat 2>/dev/null | sed -nE 's/^([0-9]+) \((.*)\) . ([0-9]+) .*/\1 \3 \2/p' | grep . || ps -A -o pid=,ppid=,ucomm=`).Output()
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for line := range strings.Lines(string(list)) {
+		f := strings.Fields(line)
+		// The system cuts the name.
+		if len(f) < 3 || f[1] != strconv.Itoa(w.vault.Process.Pid) || !strings.HasPrefix(pluginName, f[2]) {
+			continue
+		}
+		pid, err := strconv.Atoi(f[0])
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
+// simVerbs are what "sim" can do.
+var simVerbs = map[string]func(ts *testscript.TestScript, w *world, args []string){
+	// sim forget: count calls from here.
+	"forget": func(_ *testscript.TestScript, w *world, _ []string) { w.must(200, "DELETE", w.control+"calls", nil) },
+	// sim calls N METHOD PATH: exactly so many calls were made, any method for *, of any path that begins like that.
+	"calls": func(ts *testscript.TestScript, w *world, args []string) {
+		w.count(ts, args[0], func(c simCall) bool {
+			return (args[1] == "*" || args[1] == c.Method) && strings.HasPrefix(c.Path, args[2])
+		})
+	},
+	// sim bad-logins N: so many passwords were refused.
+	"bad-logins": func(ts *testscript.TestScript, w *world, args []string) {
+		w.count(ts, args[0], func(c simCall) bool { return c.Auth == "basic" && c.Status == http.StatusUnauthorized })
+	},
+	// sim wait N METHOD PATH: wait for so many calls to have been answered.
+	"wait": func(ts *testscript.TestScript, w *world, args []string) {
+		n, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		w.must(200, "POST", w.control+"wait", map[string]any{"count": n, "method": args[1], "path": args[2], "answered": true})
+	},
+	// sim fault JSON: make calls go wrong.
+	"fault": func(_ *testscript.TestScript, w *world, args []string) {
+		w.must(200, "POST", w.control+"fault", json.RawMessage(args[0]))
+	},
+	// sim heal: no call goes wrong any more.
+	"heal": func(_ *testscript.TestScript, w *world, _ []string) { w.must(200, "DELETE", w.control+"faults", nil) },
+	// sim switch JSON: change Jira's settings.
+	"switch": func(_ *testscript.TestScript, w *world, args []string) {
+		w.must(200, "PATCH", w.control+"switches", json.RawMessage(args[0]))
+	},
+	// sim freeze: Jira takes calls but does not work on them. sim thaw: it goes on.
+	"freeze": func(ts *testscript.TestScript, w *world, _ []string) { ts.Check(w.sim.Process.Signal(syscall.SIGSTOP)) },
+	"thaw":   func(ts *testscript.TestScript, w *world, _ []string) { ts.Check(w.sim.Process.Signal(syscall.SIGCONT)) },
+	// sim another NAME: start a second Jira, whose users are called like the first's, and set $NAME to its address.
+	"another": func(ts *testscript.TestScript, w *world, args []string) {
+		p, printed := w.startSim("another.log")
+		w.others = append(w.others, p)
+		ts.Setenv(args[0], printed["JIRA_URL"])
+	},
+}
+
+func simCommand(ts *testscript.TestScript, neg bool, args []string) {
+	w := in(ts, neg, args, 1, 4)
+	if w.sim == nil {
+		ts.Fatalf("this line needs the simulator: start it with [sim]")
+	}
+	verb := simVerbs[args[0]]
+	if verb == nil {
+		ts.Fatalf("sim cannot %s", args[0])
+	}
+	verb(ts, w, args[1:])
+}
+
+type simCall struct {
+	Method, Path, Auth string
+	Status             int
+}
+
+func (w *world) count(ts *testscript.TestScript, want string, matches func(simCall) bool) {
+	var calls []simCall
+	w.read(&calls, w.must(200, "GET", w.control+"calls", nil))
+	n := 0
+	for _, c := range calls {
+		if matches(c) {
+			n++
+		}
+	}
+	if strconv.Itoa(n) != want {
+		ts.Fatalf("there were %d such calls among %+v", n, calls)
+	}
+}

@@ -1,0 +1,331 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// world is what a story happens in: a Vault and a Jira of its own, whose logs lie in dir.
+type world struct {
+	t     testing.TB
+	dir   string
+	vault *process
+	addr  string // of Vault
+	root  string // Vault's root token
+
+	jira    map[string]string // what to know about Jira, by the names of jira-sim's variables
+	sim     *process          // nil: a real Jira
+	control string            // where the simulator is steered
+	others  []*process        // more simulators
+
+	mounts  []string // how the names of the story's tokens begin, as far as it has looked at one of a mount
+	secrets []string // what the story has seen of secrets, besides those the simulator knows
+}
+
+// most bounds every wait. It is for failures alone: nothing that works takes a tenth of it.
+const most = time.Minute
+
+// realJira tells that the stories shall run against a Jira that somebody has.
+func realJira() bool { return os.Getenv("JIRA_URL") != "" }
+
+// begin starts Jira and Vault. Whatever happens, end must be called.
+func (w *world) begin() {
+	w.t.Helper()
+	if realJira() {
+		w.jira = map[string]string{}
+		for _, name := range []string{"JIRA_URL", "JIRA_USERNAME", "JIRA_TOKEN", "JIRA_PROJECT"} {
+			w.jira[name] = os.Getenv(name)
+		}
+		w.secrets = append(w.secrets, w.jira["JIRA_TOKEN"])
+	} else {
+		w.sim, w.jira = w.startSim("sim.log")
+		w.jira["JIRA_PROJECT"] = "DEMO"
+		u, err := url.Parse(w.jira["JIRA_URL"])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.control = u.Scheme + "://" + u.Host + "/_sim/"
+	}
+	w.startVault()
+	// The usual audit device, which hashes what is secret.
+	w.must(204, "PUT", w.addr+"/v1/sys/audit/file", map[string]any{
+		"type": "file", "options": map[string]string{"file_path": filepath.Join(w.dir, "audit.log")},
+	}, "X-Vault-Token", w.root)
+}
+
+// startSim starts a simulator and returns what it prints of itself.
+func (w *world) startSim(log string) (*process, map[string]string) {
+	w.t.Helper()
+	r, out, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer r.Close()
+	p, err := w.start(log, out, suite.sim, "-control")
+	out.Close()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	printed := map[string]string{}
+	lines := bufio.NewScanner(r)
+	for lines.Scan() && lines.Text() != "# ready" {
+		name, value, _ := strings.Cut(strings.TrimPrefix(lines.Text(), "export "), "=")
+		printed[name] = strings.Trim(value, "'")
+	}
+	if printed["JIRA_URL"] == "" {
+		w.t.Fatal("jira-sim did not start")
+	}
+	return p, printed
+}
+
+// startVault starts a Vault in development mode that knows the plugin. That a port is free shows only when Vault
+// listens there, so it tries several; the answer to our random token tells our Vault from anybody else's.
+func (w *world) startVault() {
+	w.t.Helper()
+	w.root = rand.Text()
+	for range 10 {
+		address := freeAddress(w.t)
+		p, err := w.start("vault.log", nil, filepath.Join(suite.bin, "vault"), "server", "-dev", "-dev-no-store-token",
+			"-dev-listen-address="+address, "-dev-plugin-dir="+suite.pluginDir, "-log-level=trace")
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.vault, w.addr = p, "http://"+address
+		if poll(func() bool {
+			status, _ := w.send("GET", w.addr+"/v1/auth/token/lookup-self", nil, "X-Vault-Token", w.root)
+			return status == http.StatusOK || p.ended()
+		}) == nil && !p.ended() {
+			return
+		}
+		p.stop()
+	}
+	w.t.Fatal("Vault did not start")
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// end checks what every story has to leave behind, which is nothing, and ends the processes.
+func (w *world) end() {
+	failed := w.t.Failed()
+	func() {
+		defer w.stop()
+		if !failed {
+			w.noTokens()
+			w.fetchSecrets()
+		}
+		if w.t.Failed() {
+			w.showLogs() // as they are before the end, of which they say a lot
+		}
+	}()
+	if !failed {
+		w.noSecrets()
+	}
+}
+
+func (w *world) stop() {
+	for _, p := range append(w.others, w.vault, w.sim) {
+		if p != nil {
+			p.stop()
+		}
+	}
+}
+
+// noTokens fails the story if a token of the engine's still works in Jira. A real one may hold those of other Vaults.
+func (w *world) noTokens() {
+	for _, name := range w.live() {
+		if w.sim != nil || slices.ContainsFunc(w.mounts, func(mount string) bool { return strings.HasPrefix(name, mount) }) {
+			w.t.Errorf("token %q is alive in Jira after the story", name)
+		}
+	}
+}
+
+// live returns the names of the engine's tokens that work in Jira.
+func (w *world) live() []string {
+	w.t.Helper()
+	var tokens []struct {
+		Name string
+		Live bool
+	}
+	if w.sim != nil {
+		w.read(&tokens, w.must(200, "GET", w.control+"tokens", nil))
+	} else {
+		w.read(&tokens, w.must(200, "GET", w.jira["JIRA_URL"]+"/rest/pat/latest/tokens", nil, "Authorization", "Bearer "+w.jira["JIRA_TOKEN"]))
+	}
+	var names []string
+	for _, t := range tokens {
+		if strings.HasPrefix(t.Name, "vault-") && (t.Live || w.sim == nil) {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+func (w *world) showLogs() {
+	for _, name := range []string{"vault.log", "sim.log"} {
+		log, err := os.ReadFile(filepath.Join(w.dir, name))
+		if err != nil {
+			continue
+		}
+		lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+		w.t.Logf("%s ends:\n%s", name, strings.Join(lines[max(0, len(lines)-25):], "\n"))
+	}
+}
+
+// exchange makes an HTTP request with headers, given in pairs. The status is 0 if there was no answer.
+func (w *world) exchange(method, url string, body any, headers ...string) (int, http.Header, []byte) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), most)
+	defer cancel()
+	var content io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		content = strings.NewReader(string(b))
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url, content)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, nil, []byte(err.Error())
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, nil, []byte(err.Error())
+	}
+	return resp.StatusCode, resp.Header, answer
+}
+
+// send is exchange for who does not look at headers.
+func (w *world) send(method, url string, body any, headers ...string) (int, []byte) {
+	w.t.Helper()
+	status, _, answer := w.exchange(method, url, body, headers...)
+	return status, answer
+}
+
+// must is send for what has to work for the story to go on.
+func (w *world) must(want int, method, url string, body any, headers ...string) []byte {
+	w.t.Helper()
+	status, answer := w.send(method, url, body, headers...)
+	if status != want {
+		w.t.Fatalf("%s %s: %d %s", method, url, status, answer)
+	}
+	return answer
+}
+
+func (w *world) read(v any, from []byte) {
+	w.t.Helper()
+	if err := json.Unmarshal(from, v); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// poll waits for something that nobody tells.
+func poll(done func() bool) error {
+	for end := time.Now().Add(most); !done(); {
+		if time.Now().After(end) {
+			return fmt.Errorf("waited %v in vain", most)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	return nil
+}
+
+// process is a program that runs beside the story.
+type process struct {
+	*exec.Cmd
+	gone  chan struct{} // closed when it has ended
+	guard *exec.Cmd     // ends it if we die before we could, as by a signal or a panic
+}
+
+// start starts a program in a home of its own, whose stderr goes to a file in w.dir, and whose stdout to nowhere if it
+// is nil.
+func (w *world) start(log string, stdout *os.File, path string, args ...string) (*process, error) {
+	file, err := os.OpenFile(filepath.Join(w.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	home := filepath.Join(w.dir, "home")
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(w.t.Context(), path, args...)
+	cmd.Stderr = file
+	cmd.Env = append(os.Environ(), "HOME="+home, "VAULT_DEV_ROOT_TOKEN_ID="+w.root)
+	if stdout != nil {
+		cmd.Stdout = stdout
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{Cmd: cmd, gone: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait() // that it was killed is no news
+		close(p.gone)
+	}()
+	// Its input ends when we do. That reaches a program that was stopped, too.
+	p.guard = exec.CommandContext(w.t.Context(), "sh", "-c", `read -r _; kill -CONT "$0"; kill "$0"`, strconv.Itoa(cmd.Process.Pid))
+	if _, err = p.guard.StdinPipe(); err == nil {
+		err = p.guard.Start()
+	}
+	if err != nil {
+		_ = cmd.Process.Kill()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *process) ended() bool {
+	select {
+	case <-p.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// stop ends p and returns when it is gone. Vault ends its plugins when it is asked to end, not when it is killed.
+func (p *process) stop() {
+	_ = p.guard.Process.Kill()
+	_ = p.guard.Wait()
+	_ = p.Process.Signal(syscall.SIGTERM)
+	_ = p.Process.Signal(syscall.SIGCONT) // a story may have stopped it
+	select {
+	case <-p.gone:
+	case <-time.After(10 * time.Second):
+		_ = p.Process.Kill()
+		<-p.gone
+	}
+}
