@@ -331,6 +331,7 @@ type storage struct {
 	logical.Storage
 	writes atomic.Int64
 	fail   atomic.Pointer[func(op, key string) error]
+	stored atomic.Pointer[func(key string)] // told of each put that has landed
 }
 
 var errStorage = errors.New("storage is away")
@@ -362,7 +363,11 @@ func (s *storage) Put(ctx context.Context, entry *logical.StorageEntry) error {
 	if err := s.before("put", entry.Key); err != nil {
 		return err
 	}
-	return s.Storage.Put(ctx, entry)
+	err := s.Storage.Put(ctx, entry)
+	if f := s.stored.Load(); f != nil && err == nil {
+		(*f)(entry.Key)
+	}
+	return err
 }
 
 func (s *storage) Delete(ctx context.Context, key string) error {

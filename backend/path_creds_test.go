@@ -145,6 +145,25 @@ func TestAReaderWhoIsGoneLeavesNoToken(t *testing.T) {
 	e.nothingHeld()
 }
 
+// The reader may go in the very last moment: then Vault never gets to know of
+// the token, and nobody would renew or revoke it.
+func TestAReaderWhoGoesAfterTheLastWriteLeavesNoToken(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	puts := 0
+	stored := func(key string) {
+		if strings.HasPrefix(key, ledgerPrefix) {
+			if puts++; puts == 2 {
+				cancel()
+			}
+		}
+	}
+	e.storage.stored.Store(&stored)
+	resp, err := e.request(ctx, logical.ReadOperation, "creds/readonly", nil)
+	e.failed(503, resp, err, "the reader is gone")
+	e.nothingHeld()
+}
+
 func TestTTLOfARead(t *testing.T) {
 	e := configured(t, jiratest.Options{})
 	for _, tt := range []struct {

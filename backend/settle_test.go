@@ -113,6 +113,27 @@ func TestAMintThatRunsIsNotSettled(t *testing.T) {
 	e.nothingHeld()
 }
 
+// A node that was deposed cannot write any more, and so must not delete: the
+// token may be in the hands of the one that came after it.
+func TestADeposedNodeDeletesNothing(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	r := e.lostMint()
+	e.ledger.Over(r.ID)
+	deposed := func(string, string) error { return logical.ErrReadOnly }
+	e.storage.fail.Store(&deposed)
+	e.jira.ResetCalls()
+	req := &logical.Request{Storage: e.storage}
+	if e.settleIntents(t.Context(), req, "ci-bot") {
+		t.Error("settled without writing")
+	}
+	if n := e.jira.Count("DELETE", ""); n != 0 {
+		t.Errorf("%d deletes", n)
+	}
+	e.storage.fail.Store(nil)
+	e.settleIntents(t.Context(), req, "ci-bot")
+	e.nothingHeld()
+}
+
 // The list that a look goes by may lag behind: what is not on it stays in the
 // ledger, and a later look finds it.
 func TestAListThatLags(t *testing.T) {

@@ -31,9 +31,8 @@ type Token struct {
 //
 // The request runs to its end even if ctx does not, and is repeated only
 // after a 429 or a refused connection. After an error, [NothingMade] tells
-// whether the token may exist all the same, under its name. An error with a
-// Token whose ID is not empty means that Jira made that token but said
-// something about it that cannot be true: delete it.
+// whether the token may exist all the same; look for it by its name. That goes
+// for an answer that makes no sense, too: an id in it is not to be trusted.
 func (c *Client) CreateToken(ctx context.Context, name string, days int) (t Token, secret string, err error) {
 	a, err := c.do(ctx, call{
 		method: http.MethodPost, path: tokensPath,
@@ -63,7 +62,7 @@ func (c *Client) CreateToken(ctx context.Context, name string, days int) (t Toke
 		err = fmt.Errorf("it is named %q instead of %q", c.login.quote(t.Name), name)
 	}
 	if err != nil {
-		return t, "", a.nonsense("of the new token: " + err.Error())
+		return Token{}, "", a.nonsense("of the new token: " + err.Error())
 	}
 	return t, made.Secret, nil
 }
