@@ -2,6 +2,7 @@ package backend
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -84,6 +85,60 @@ func TestAccountThatCannotWork(t *testing.T) {
 		e.refuses(400, logical.UpdateOperation, "accounts/"+name, map[string]any{"username": "ci-bot", "token": token}, "cannot be the name")
 	}
 	e.write("accounts/"+strings.Repeat("x", 200), map[string]any{"username": "ci-bot", "token": token + "\n"}) // as files end
+}
+
+// What Jira, or something before it, may answer when a credential is checked:
+// a clear error, and nothing stored.
+func TestAccountIsCheckedAgainstJira(t *testing.T) {
+	other := jiratest.New(t, jiratest.Options{})
+	captcha := http.Header{"X-Authentication-Denied-Reason": {"CAPTCHA_CHALLENGE; login-url=https://jira.example.com/login.jsp"}, "Content-Type": {"text/html"}}
+	for _, tt := range []struct {
+		name   string
+		fault  jiratest.Fault
+		status int
+		words  string
+	}{
+		{"lost", jiratest.Fault{Do: jiratest.LoseCall}, 503, "unavailable"},
+		{"no answer", jiratest.Fault{Do: jiratest.Hang}, 503, "no complete answer in time"},
+		{"503", jiratest.Fault{Do: jiratest.Answer, Status: 503, Body: "Jira is starting"}, 503, "Jira is starting"},
+		{"429", jiratest.Fault{Do: jiratest.Answer, Status: 429, Header: http.Header{"Retry-After": {"3600"}}}, 503, "until"},
+		{"a login page", jiratest.Fault{Do: jiratest.HTML200}, 502, "web page"},
+		{"an HTML 404", jiratest.Fault{Do: jiratest.HTML404}, 502, "context path"},
+		{"cut", jiratest.Fault{Do: jiratest.CutBody}, 502, "cut short"},
+		{"100 MB", jiratest.Fault{Do: jiratest.Huge}, 502, "longer than"},
+		{"a redirect", jiratest.Fault{Do: jiratest.Redirect, Target: other.URL()}, 502, "redirect"},
+		{"anonymous", jiratest.Fault{Do: jiratest.Anonymous}, 400, "login refused"},
+		{"an anonymous 200", jiratest.Fault{Do: jiratest.Answer, Status: 200, Header: http.Header{"X-Ausername": {"anonymous"}}, Body: `{"name":"ci-bot","key":"k","active":true}`}, 400, "anonymous visitor"},
+		{"401", jiratest.Fault{Do: jiratest.Answer, Status: 401, Body: `{"message":"who are you"}`}, 400, "who are you"},
+		{"403 with CAPTCHA", jiratest.Fault{Do: jiratest.Answer, Status: 403, Header: captcha, Body: "<html></html>"}, 400, "CAPTCHA_CHALLENGE"},
+		{"403", jiratest.Fault{Do: jiratest.Answer, Status: 403, Body: `{"message":"not you"}`}, 400, "not you"},
+		{"a user without name", jiratest.Fault{Do: jiratest.Answer, Status: 200, Body: `{"active":true}`}, 502, "without name"},
+	} {
+		for _, path := range []string{"/rest/api/2/myself", "/rest/api/2/mypermissions"} {
+			if strings.Contains(tt.name, "user") && strings.HasSuffix(path, "mypermissions") {
+				continue
+			}
+			t.Run(tt.name+" of "+path, func(t *testing.T) {
+				t.Parallel()
+				e := start(t, jiratest.Options{})
+				e.write("config", map[string]any{"url": e.jira.URL(), "request_timeout": "1s"})
+				tt.fault.Method, tt.fault.Path = "GET", path
+				e.jira.Fault(tt.fault)
+				e.refuses(tt.status, logical.UpdateOperation, "accounts/ci-bot", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")}, tt.words)
+			})
+		}
+	}
+	if n := len(other.Calls()); n != 0 {
+		t.Errorf("the other host saw %d calls", n)
+	}
+}
+
+func TestBasicAuthenticationSwitchedOff(t *testing.T) {
+	e := start(t, jiratest.Options{Switches: jiratest.Switches{BasicOff: true}})
+	e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Password = "open sesame now" })
+	e.write("config", map[string]any{"url": e.jira.URL()})
+	e.refuses(400, logical.UpdateOperation, "accounts/ci-bot", map[string]any{"username": "ci-bot", "password": "open sesame now"}, "Basic Authentication has been disabled", "use a token")
+	e.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")})
 }
 
 func TestAnAdministratorOnlyWhenAllowed(t *testing.T) {

@@ -212,6 +212,21 @@ func TestAReadThatCannotBeMet(t *testing.T) {
 	}
 }
 
+// A role whose account or site is gone, as after a restore of part of the
+// storage.
+func TestARoleWithoutAUsableAccount(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	if err := e.storage.Delete(t.Context(), accountsPrefix+"ci-bot"); err != nil {
+		t.Fatal(err)
+	}
+	e.refuses(400, logical.ReadOperation, "creds/readonly", nil, `no account "ci-bot"`)
+	e.must(logical.DeleteOperation, "config", nil)
+	e.refuses(400, logical.ReadOperation, "creds/readonly", nil, "write config")
+	if n := len(e.jira.Calls()); n != 0 {
+		t.Errorf("%d calls to Jira", n)
+	}
+}
+
 // Every way in which the answer to a mint can be bad: a clear error of the
 // right status, and no token left.
 func TestAMintInBadWeather(t *testing.T) {
@@ -225,6 +240,8 @@ func TestAMintInBadWeather(t *testing.T) {
 	}{
 		{"connection lost before", jiratest.Fault{Do: jiratest.LoseCall}, 503, "unavailable", true},
 		{"connection lost after", jiratest.Fault{Do: jiratest.LoseAnswer}, 503, "unavailable", false},
+		{"no answer", jiratest.Fault{Do: jiratest.Hang}, 503, "no complete answer in time", true},
+		{"no answer after", jiratest.Fault{Do: jiratest.HangAfter}, 503, "no complete answer in time", false},
 		{"body cut", jiratest.Fault{Do: jiratest.CutBody}, 502, "cut short", false},
 		{"body of 100 MB", jiratest.Fault{Do: jiratest.Huge}, 502, "longer than", false},
 		{"502 before", jiratest.Fault{Do: jiratest.Answer, Status: 502, Body: "<html><title>Bad Gateway</title></html>"}, 503, "Bad Gateway", true},
@@ -244,6 +261,7 @@ func TestAMintInBadWeather(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			e := configured(t, jiratest.Options{})
+			e.write("config", map[string]any{"request_timeout": "1s"})
 			tt.fault.Method, tt.fault.Path = "POST", tokensAPI
 			e.jira.Fault(tt.fault)
 			resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
@@ -379,6 +397,24 @@ func TestTheCapOfJira(t *testing.T) {
 			e.nothingHeld()
 		})
 	}
+}
+
+// A request that lands after its caller has given up makes a token that
+// nobody asked for any more; the ledger still knows its name.
+func TestAMintThatLandsLate(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.write("config", map[string]any{"request_timeout": "1s"})
+	e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Do: jiratest.LateEffect})
+	// It lands after the engine has looked for it, too.
+	e.jira.Fault(jiratest.Fault{Method: "GET", Path: tokensAPI, Nth: 1, Do: jiratest.Answer, Status: 200, Header: http.Header{"X-Ausername": {"ci-bot"}}, Body: "[]"})
+	resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+	e.failed(503, resp, err)
+	e.jira.WaitLate()
+	if r, names := e.record(), e.alive(); r.State != ledger.Intended || len(names) != 1 || names[0] != r.Name {
+		t.Errorf("record %+v, alive %v", r, names)
+	}
+	e.settleIntents(t.Context(), &logical.Request{Storage: e.storage}, "ci-bot")
+	e.nothingHeld()
 }
 
 // A role with several accounts takes the one with the most room.
