@@ -124,7 +124,7 @@ func undo(ctx context.Context) (context.Context, context.CancelFunc) {
 // mounts of a version share one process, and one logger's name.
 func (b *backend) log(req *logical.Request) hclog.Logger {
 	if l, ok := b.loggers.Load(req.MountPoint); ok {
-		return l.(hclog.Logger) //nolint:errcheck,forcetypeassert // the only type in it
+		return l.(hclog.Logger) //nolint:errcheck // the only type in it
 	}
 	l := b.Logger().With("mount", req.MountPoint)
 	b.loggers.Store(req.MountPoint, l) // a mount has one path until it is moved

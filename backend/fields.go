@@ -19,9 +19,9 @@ func change[T any](f fields, field string, to *T) (sent bool) {
 	raw, sent := f.Raw[field]
 	switch {
 	case raw != nil:
-		*to = f.Get(field).(T) //nolint:errcheck,forcetypeassert // the schema's type: a mismatch is a programming fault that every test of the path shows
+		*to = f.Get(field).(T) //nolint:errcheck // the schema's type: a mismatch is a programming fault that every test of the path shows
 	case sent || f.create:
-		*to = f.GetDefaultOrZero(field).(T) //nolint:errcheck,forcetypeassert // as above
+		*to = f.GetDefaultOrZero(field).(T) //nolint:errcheck // as above
 	}
 	return sent
 }

@@ -68,7 +68,7 @@ func (b *backend) pathConfig() *framework.Path {
 		"max_token_days": {
 			Type:        framework.TypeInt,
 			Description: "Longest life of a token in days that Jira allows (its property atlassian.pats.max.tokens.expiry.days). No lease outlives it.",
-			Default:     365,
+			Default:     defaultMaxTokenDays,
 		},
 		"verify_connection": {
 			Type:        framework.TypeBool,
@@ -111,6 +111,9 @@ tokens in Jira that the engine has to end: the error says how to end them.
 `),
 	}
 }
+
+// defaultMaxTokenDays is Jira's own default.
+const defaultMaxTokenDays = 365
 
 // config is the site, as it is stored. It is comparable: two equal configs
 // lead to the same Jira in the same way.

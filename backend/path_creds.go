@@ -142,7 +142,7 @@ func askedTTL(d *framework.FieldData) (time.Duration, error) {
 	if _, asked := d.Raw["ttl"]; !asked {
 		return 0, nil
 	}
-	ttl := time.Duration(d.Get("ttl").(int)) * time.Second //nolint:errcheck,forcetypeassert // the schema's type
+	ttl := time.Duration(d.Get("ttl").(int)) * time.Second //nolint:errcheck // the schema's type
 	if ttl <= 0 {
 		return 0, mistakef("ttl must be more than zero; leave it out for the role's")
 	}

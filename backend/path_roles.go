@@ -160,7 +160,7 @@ func (b *backend) maxTokenDays(ctx context.Context, s logical.Storage) (int, err
 		return 0, err
 	}
 	if c == nil {
-		return b.Route("config").Fields["max_token_days"].Default.(int), nil //nolint:errcheck,forcetypeassert // declared in path_config.go
+		return defaultMaxTokenDays, nil
 	}
 	return c.MaxTokenDays, nil
 }

@@ -65,7 +65,7 @@ func (c *config) site(gate *jira.Gate) (*jira.Site, error) {
 // proxy is nil where the environment decides.
 func (c *config) proxy() (*url.URL, error) {
 	if c.ProxyURL == "" {
-		return nil, nil //nolint:nilnil // as the sentence above says
+		return nil, nil // as the sentence above says
 	}
 	// Not wrapped: the parser's error repeats its input, password and all.
 	u, err := url.Parse(c.ProxyURL)

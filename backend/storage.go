@@ -44,7 +44,7 @@ func load[T any](ctx context.Context, known *decoded, s logical.Storage, key str
 	}
 	if entry == nil {
 		known.forget(key)
-		return nil, nil //nolint:nilnil // absence is no error, and every caller tells what it means
+		return nil, nil // absence is no error, and every caller tells what it means
 	}
 	known.mu.Lock()
 	defer known.mu.Unlock()
