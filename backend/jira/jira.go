@@ -121,7 +121,10 @@ func New(o Options) (*Site, error) {
 				MinVersion:         o.TLSMinVersion,
 				InsecureSkipVerify: o.TLSSkipVerify, //nolint:gosec // the operator's explicit choice, warned about where it is made
 			},
-			ForceAttemptHTTP2:      true,
+			ForceAttemptHTTP2: true,
+			// One connection carries all calls under HTTP/2; if it dies without
+			// a word, as behind some firewalls, only a ping shows it.
+			HTTP2:                  &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
 			MaxIdleConnsPerHost:    100, // the most calls a gate can let through
 			IdleConnTimeout:        60 * time.Second,
 			TLSHandshakeTimeout:    o.Timeout,
@@ -146,11 +149,18 @@ func (s *Site) As(l Login) *Client {
 	return &Client{site: s, login: newLogin(l, s.userAgent)}
 }
 
+// At returns a client that calls the same Jira by another way, site, and knows
+// what Jira has said of c's login.
+func (c *Client) At(site *Site) *Client { return &Client{site: site, login: c.login} }
+
 // Client calls one site with one login.
 type Client struct {
 	site  *Site
 	login *login
 }
+
+// Close is [Site.Close] of the client's site.
+func (c *Client) Close() { c.site.Close() }
 
 // URL is the address of the client's site without a trailing slash.
 func (c *Client) URL() string { return c.site.URL() }

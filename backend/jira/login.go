@@ -26,17 +26,18 @@ type Login struct {
 	Token    string
 }
 
-// bearerRest is how long a refused token rests before it is tried again.
-// Jira does not count refused tokens (seen on a real Jira), so one try a
-// minute harms nobody, and a user who was deactivated and came back is
-// noticed without anybody writing his token again.
-const bearerRest = time.Minute
+// refusedRest is how long a login rests that was refused, but not for good: a
+// token, or a password that something before Jira refused. Jira does not count
+// refused tokens (seen on a real Jira), so one try a minute harms nobody, and a
+// user who was deactivated and came back is noticed without anybody writing his
+// token again.
+const refusedRest = time.Minute
 
 // login is a Login and what Jira has said of it so far.
 type login struct {
 	Login
-	headers http.Header   // of every request, never changed
-	turn    chan struct{} // holds one place: for who sends the password
+	headers http.Header // of every request, never changed
+	turn    *Gate       // lets one call through at a time: who sends the password
 
 	mu      sync.Mutex
 	refusal *Error // why no call is made any more
@@ -44,7 +45,7 @@ type login struct {
 }
 
 func newLogin(l Login, userAgent string) *login {
-	return &login{Login: l, headers: headersOf(l, userAgent), turn: make(chan struct{}, 1)}
+	return &login{Login: l, headers: headersOf(l, userAgent), turn: NewGate(1)}
 }
 
 func (l *login) basic() bool { return l.Token == "" && l.Password != "" }
@@ -55,16 +56,13 @@ func (l *login) anonymous() bool { return l.Token == "" && l.Password == "" }
 // has refused it. A password is sent by one caller at a time: a hundred calls
 // that wait when it turns wrong must not become a hundred wrong passwords.
 // The caller must call the returned leave once the call is judged.
-func (l *login) enter(ctx context.Context) (leave func(), err *Error) {
+func (l *login) enter(ctx context.Context, urgent bool) (leave func(), err *Error) {
 	leave = func() {}
 	if l.basic() {
-		select {
-		case l.turn <- struct{}{}:
-			leave = func() { <-l.turn }
-		case <-ctx.Done():
-			cause := context.Cause(ctx)
-			return nil, &Error{Kind: Busy, Unsent: true, cause: cause, Words: fmt.Sprintf("waited for another call with the same password: %v", cause)}
+		if err := l.turn.enter(ctx, urgent); err != nil {
+			return nil, err
 		}
+		leave = func() { l.turn.leave(nil, false) }
 	}
 	if e := l.refused(); e != nil {
 		leave()
@@ -77,7 +75,7 @@ func (l *login) enter(ctx context.Context) (leave func(), err *Error) {
 func (l *login) refused() *Error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.refusal == nil || (!l.basic() && time.Since(l.since) > bearerRest) {
+	if l.refusal == nil || !l.forGood() && time.Since(l.since) > refusedRest {
 		return nil
 	}
 	e := *l.refusal
@@ -85,6 +83,20 @@ func (l *login) refused() *Error {
 	e.Words = fmt.Sprintf("not asked again, for at %s Jira said: %s", l.since.UTC().Format(time.RFC3339), e.Words)
 	e.Advice += "; write the credential again to have it tried at once"
 	return &e
+}
+
+// forGood tells whether the refusal stands until the credential is written
+// again: it is Jira's own word about a password, whose wrong tries it counts.
+// The caller holds l.mu.
+func (l *login) forGood() bool { return l.basic() && l.refusal.Refusing }
+
+// whyRefused is what a person can make of a refusal.
+func (l *login) whyRefused() string {
+	why := "the credential is wrong, expired or deleted, or its user is not active"
+	if l.basic() {
+		why += "; Jira locks a user out after three wrong passwords"
+	}
+	return why
 }
 
 // judge takes note of how a call with the login ended: err is nil when it
@@ -135,27 +147,34 @@ func basicAuth(l Login) string {
 }
 
 // prove returns nil if answer a is Jira's and was certainly given to the
-// login's own user. Where the answer's header does not say so, it asks Jira
-// who the login is.
-func (c *Client) prove(ctx context.Context, a *answer) error {
+// login's own user. Where the answer does not name him, it asks Jira who the
+// login is: that is proof only where Jira does not name users at all, for then
+// the answer may well be Jira's. absent, for such a Jira, tells from a list of
+// the user's tokens whether what the answer says is so; nil where the answer is
+// such a list itself.
+func (c *Client) prove(ctx context.Context, a *answer, absent func() error) error {
 	if body := bytes.TrimSpace(a.body); len(body) > 0 && !json.Valid(body) {
 		return a.nonsense("the body is not JSON")
 	}
 	if names(a.user, c.login.Username) {
 		return nil
 	}
-	u, err := c.myself(ctx, a.call.urgent)
+	u, me, err := c.myself(ctx, a.call.urgent)
 	if err != nil {
 		return fmt.Errorf("%s %s: cannot tell to whom Jira gave this answer: %w", a.call.method, a.call.path, err)
 	}
-	if u.Key != c.login.Key && !strings.EqualFold(u.Name, c.login.Username) {
+	switch {
+	case u.Key != c.login.Key && !strings.EqualFold(u.Name, c.login.Username):
 		return (&Error{
 			Kind: Refused, Status: a.status,
 			Words: fmt.Sprintf("the credential belongs to %q, not to %q", c.login.quote(u.Name), c.login.Username),
 		}).of(a.call)
-	}
-	if a.user != "" && !names(a.user, u.Name) {
+	case a.user != "" && !names(a.user, u.Name):
 		return a.nonsense(fmt.Sprintf("the answer was given to %q, not to %q", c.login.quote(a.user), u.Name))
+	case a.user == "" && me.user != "":
+		return a.nonsense("the answer does not name the user, which this Jira does: something before it has answered in its stead")
+	case a.user == "" && absent != nil:
+		return absent()
 	}
 	return nil
 }

@@ -74,25 +74,35 @@ func TestPasswordInDoubt(t *testing.T) {
 func TestPasswordsTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLogin(Login{Username: "ci", Password: password}, "test")
-		leave, err := l.enter(t.Context())
+		leave, err := l.enter(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		start := time.Now()
-		if _, err := l.enter(ctx); err == nil || err.Kind != Busy || !err.Unsent || time.Since(start) != time.Minute {
+		if _, err := l.enter(ctx, false); err == nil || err.Kind != Busy || !err.Unsent || time.Since(start) != time.Minute {
 			t.Errorf("got %v after %v", err, time.Since(start))
 		}
 		leave()
-		leave, err = l.enter(t.Context())
+		leave, err = l.enter(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)
 		}
+		// A page of something before Jira is no word of Jira's on the password.
 		l.judge(&Error{Kind: Refused, Status: 401})
 		leave()
+		if _, err := l.enter(t.Context(), false); err == nil || err.Kind != Refused || !err.Unsent {
+			t.Errorf("a password refused by a proxy: %v", err)
+		}
+		time.Sleep(refusedRest + 1)
+		if leave, err = l.enter(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		l.judge(&Error{Kind: Refused, Refusing: true, Status: 401})
+		leave()
 		time.Sleep(1000 * time.Hour)
-		if _, err := l.enter(t.Context()); err == nil || err.Kind != Refused || !err.Unsent {
+		if _, err := l.enter(t.Context(), false); err == nil || err.Kind != Refused || !err.Unsent {
 			t.Errorf("a refused password: %v", err)
 		}
 	})
@@ -158,7 +168,7 @@ func TestRefusedToken(t *testing.T) {
 		t.Errorf("%d calls, want 1", len(s.Calls()))
 	}
 	s.SetUser("ci", func(u *jiratest.User) { u.Inactive = false })
-	c.login.since = c.login.since.Add(-bearerRest)
+	c.login.since = c.login.since.Add(-refusedRest)
 	lifeOfAToken(t, s, c)
 }
 
@@ -167,7 +177,7 @@ func TestBearerRest(t *testing.T) {
 		l := newLogin(Login{Token: "token"}, "test")
 		enter := func(refused bool) {
 			t.Helper()
-			leave, err := l.enter(t.Context())
+			leave, err := l.enter(t.Context(), false)
 			if (err != nil) != refused {
 				t.Fatalf("got %v, refused: %v", err, refused)
 			}
@@ -179,7 +189,7 @@ func TestBearerRest(t *testing.T) {
 		for range 2 {
 			l.judge(&Error{Kind: Refused})
 			enter(true)
-			time.Sleep(bearerRest)
+			time.Sleep(refusedRest)
 			enter(true)
 			time.Sleep(time.Nanosecond)
 			enter(false)
@@ -236,9 +246,10 @@ func TestProof(t *testing.T) {
 		"plus, encoded":           {404, named("a%2Bb"), "", "a+b", 0, ""},
 		"plus, raw":               {404, named("a+b"), "", "a+b", 0, ""},
 		"badly encoded":           {404, named("50%"), "", "50%", 0, ""},
-		"without a name":          {404, nil, "", "", 1, ""},
-		"204 without a name":      {204, nil, "", "", 1, ""},
-		"200 without a name":      {200, nil, "[]", "", 1, ""},
+		"without a name":          {404, nil, "", "", 1, Nonsense}, // which this Jira gives
+		"204 without a name":      {204, nil, "", "", 1, Nonsense},
+		"200 without a name":      {200, nil, "[]", "", 1, Nonsense},
+		"a gateway's JSON":        {404, nil, `{"message":"no Route matched with those values"}`, "", 1, Nonsense},
 		"anonymous 204":           {204, named("anonymous"), "", "", 0, Refused},
 		"anonymous 200":           {200, named("anonymous"), "[]", "", 0, Refused},
 		"anonymous 404":           {404, named("anonymous"), "", "", 0, Refused},
@@ -280,6 +291,26 @@ func TestProof(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestProofByList: a Jira that names its users nowhere is believed that a token
+// is gone when its list says so, too; a gateway before it is not.
+func TestProofByList(t *testing.T) {
+	s := newJira(t, jiratest.Options{Switches: jiratest.Switches{XAUserNameAbsent: true}})
+	c := bearer(t, s, "ci")
+	k, _ := s.Mint("ci", "nightly", 1)
+	for _, status := range []int{200, 204, 404} {
+		remove := s.Fault(jiratest.Fault{Method: "DELETE", Do: jiratest.Answer, Status: status})
+		wants(t, c.DeleteToken(t.Context(), key(k)), Nonsense, "still on the list")
+		remove()
+	}
+	for range 2 {
+		if err := c.DeleteToken(t.Context(), key(k)); err != nil {
+			t.Error(err)
+		}
+	}
+	s.Fault(jiratest.Fault{Method: "GET", Path: tokensPath, Do: jiratest.Answer, Status: 503})
+	wants(t, c.DeleteToken(t.Context(), key(k)), Down, "cannot tell whether the token is gone")
 }
 
 // TestProofByMyself: where the answer does not name its user, /myself has to,

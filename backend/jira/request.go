@@ -101,7 +101,7 @@ func (e *Error) repeatable(cl call) bool {
 
 // try sends cl once, through login and gate, and lets both learn from it.
 func (c *Client) try(ctx context.Context, cl call) (*answer, *Error) {
-	leave, err := c.login.enter(ctx)
+	leave, err := c.login.enter(ctx, cl.urgent)
 	if err != nil {
 		return nil, err.of(cl)
 	}
@@ -109,9 +109,9 @@ func (c *Client) try(ctx context.Context, cl call) (*answer, *Error) {
 	if err := c.site.gate.enter(ctx, cl.urgent); err != nil {
 		return nil, err.of(cl)
 	}
+	defer func() { c.site.gate.leave(err, ctx.Err() != nil) }()
 	a, err := c.send(ctx, cl)
 	c.login.judge(err) // before the gate lets the next one in
-	c.site.gate.leave(err, ctx.Err() != nil)
 	return a, err
 }
 
@@ -131,6 +131,11 @@ func (c *Client) send(ctx context.Context, cl call) (*answer, *Error) {
 		return nil, c.network(cl, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode < http.StatusOK {
+		// A 101 hands over the connection: its body has no end that ctx could
+		// bring about.
+		return nil, (&Error{Kind: Nonsense, Status: resp.StatusCode, Words: "no answer of an HTTP API"}).of(cl)
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, mostBody+1))
 	a := &answer{
 		call: cl, status: resp.StatusCode, header: resp.Header, body: body,
@@ -247,7 +252,7 @@ func (c *Client) forbidden(a *answer, said string, isHTML bool) *Error {
 		// own login filter leaves its mark.
 		return &Error{
 			Kind: Refused, Refusing: !isHTML || reason != "", Words: said,
-			Advice: "the credential is wrong, expired or deleted, or its user is not active",
+			Advice: c.login.whyRefused(),
 		}
 	case a.status == http.StatusForbidden && !known && c.login.basic():
 		return &Error{

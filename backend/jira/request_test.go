@@ -60,7 +60,7 @@ func TestRepeats(t *testing.T) {
 		"504":         {answer(504, ""), outcome{1, Down}, false, 0, outcome{3, Down}, outcome{3, Down}, false},
 		"202":         {answer(202, "{}"), outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
 		"302":         {answer(302, ""), outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
-		"empty 200":   {answer(200, ""), outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, ""}, false},
+		"empty 200":   {answer(200, ""), outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
 		"plain 200":   {answer(200, "OK"), outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
 		"HTML 200":    {jiratest.Fault{Do: jiratest.HTML200}, outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
 		"HTML 404":    {jiratest.Fault{Do: jiratest.HTML404}, outcome{1, Nonsense}, false, 0, outcome{1, Nonsense}, outcome{1, Nonsense}, false},
@@ -253,6 +253,30 @@ func TestHugeList(t *testing.T) {
 	// What lies in buffers on the way comes on top of what is read.
 	if n := <-sent; n > 50<<20 {
 		t.Errorf("%d bytes were taken", n)
+	}
+}
+
+// TestSwitchedProtocols: a 101 hands the connection over, and its body would
+// never end.
+func TestSwitchedProtocols(t *testing.T) {
+	jira := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+	}))
+	t.Cleanup(jira.Close)
+	site, err := New(Options{URL: jira.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = site.As(Login{Token: "t"}).CreateToken(t.Context(), "nightly", 1)
+	wants(t, err, Nonsense, "101")
+	if NothingMade(err) {
+		t.Error("nothing can be told of what it made")
 	}
 }
 

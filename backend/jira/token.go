@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,6 +47,11 @@ func (c *Client) CreateToken(ctx context.Context, name string, days int) (t Toke
 	if err != nil {
 		return Token{}, "", err
 	}
+	if a.user != "" && !names(a.user, c.login.Username) {
+		if err := c.prove(ctx, a, nil); err != nil {
+			return Token{}, "", err
+		}
+	}
 	var made struct {
 		tokenJSON
 		Secret string `json:"rawToken"`
@@ -75,7 +81,7 @@ func (c *Client) Tokens(ctx context.Context) ([]Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.prove(ctx, a); err != nil {
+	if err := c.prove(ctx, a, nil); err != nil {
 		return nil, err
 	}
 	var list []tokenJSON
@@ -112,7 +118,20 @@ func (c *Client) DeleteToken(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return c.prove(ctx, a)
+	return c.prove(ctx, a, func() error { return c.unlisted(ctx, a, id) })
+}
+
+// unlisted returns nil if the list of the user's tokens does not hold id any
+// more, which a, the answer to its deletion, says.
+func (c *Client) unlisted(ctx context.Context, a *answer, id string) error {
+	tokens, err := c.Tokens(ctx)
+	if err != nil {
+		return fmt.Errorf("DELETE %s: cannot tell whether the token is gone: %w", a.call.path, err)
+	}
+	if slices.ContainsFunc(tokens, func(t Token) bool { return t.ID == id }) {
+		return a.nonsense("the token is still on the list of the user's tokens")
+	}
+	return nil
 }
 
 // notInHeader tells whether r may not stand in an Authorization header.

@@ -2,7 +2,6 @@ package jira
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 )
@@ -19,22 +18,23 @@ type User struct {
 // credential is checked: a login that Jira does not accept is an error of
 // kind [Refused].
 func (c *Client) Myself(ctx context.Context) (User, error) {
-	return c.myself(ctx, false)
+	u, _, err := c.myself(ctx, false)
+	return u, err
 }
 
-func (c *Client) myself(ctx context.Context, urgent bool) (User, error) {
+func (c *Client) myself(ctx context.Context, urgent bool) (User, *answer, error) {
 	a, err := c.do(ctx, call{method: http.MethodGet, path: "/rest/api/2/myself", want: []int{http.StatusOK}, urgent: urgent})
 	if err != nil {
-		return User{}, err
+		return User{}, nil, err
 	}
 	var u User
 	if err := a.decode(&u); err != nil {
-		return User{}, err
+		return User{}, nil, err
 	}
 	if u.Name == "" || u.Key == "" {
-		return User{}, a.nonsense("a user without name or key")
+		return User{}, nil, a.nonsense("a user without name or key")
 	}
-	return u, nil
+	return u, a, nil
 }
 
 // Administrator tells whether the login's user administers Jira, as a Jira
@@ -51,7 +51,7 @@ func (c *Client) Administrator(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if err := c.prove(ctx, a); err != nil {
+	if err := c.prove(ctx, a, nil); err != nil {
 		return false, err
 	}
 	var mine struct {
@@ -102,9 +102,4 @@ func (i ServerInfo) AtLeast(major, minor int) bool {
 		return i.VersionNumbers[0] > major
 	}
 	return i.VersionNumbers[1] >= minor
-}
-
-// String is the version with the kind of deployment, for messages.
-func (i ServerInfo) String() string {
-	return fmt.Sprintf("Jira %s (%s)", i.Version, i.DeploymentType)
 }

@@ -82,7 +82,7 @@ func TestServerInfoOf(t *testing.T) {
 	for _, wantsLogin := range []bool{false, true, false} {
 		s.SetSwitches(func(s *jiratest.Switches) { s.ServerInfoLogin = wantsLogin })
 		info, err := bearer(t, s, "ci").ServerInfo(t.Context())
-		if err != nil || info.String() != "Jira 9.12.5 (Server)" {
+		if err != nil || info.Version != "9.12.5" || info.DeploymentType != "Server" {
 			t.Errorf("got %v, %v", info, err)
 		}
 		if _, err = nobody.ServerInfo(t.Context()); Is(err, Refused) != wantsLogin {
