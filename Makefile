@@ -3,8 +3,8 @@
 module := vault-plugin-secrets-jira
 lint   := scripts/build-once.sh scripts/tools github.com/golangci/golangci-lint/v2/cmd/golangci-lint -ldflags '-s -w'
 
-# The version is the newest release in the changelog. Vault wants semver with a leading v.
-VERSION := $(or $(VERSION),$(shell awk '/^.. \[[0-9]/ { gsub(/[][]/, "", $$2); print "v" $$2; exit }' CHANGELOG.md 2>/dev/null),v0.1.0-dev)
+# The version is the newest in the changelog, with -dev while that is unreleased. Vault wants semver with a leading v.
+VERSION := $(or $(VERSION),$(shell awk '/^.. \[[0-9]/ { gsub(/[][]/, "", $$2); print "v" $$2 (/unreleased/ ? "-dev" : ""); exit }' CHANGELOG.md 2>/dev/null),v0.1.0-dev)
 semver  := ^v(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$$
 ifeq (,$(shell echo '$(VERSION)' | grep -E '$(semver)'))
 $(error VERSION must be semver with a leading v, not "$(VERSION)")

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -28,8 +29,9 @@ import (
 var Version = "v0.1.0-dev"
 
 const (
-	// patience bounds everything that one request does, waiting included.
-	// Vault holds its state lock meanwhile, so that it could not step down.
+	// patience bounds what one request waits for Jira. A mint that is under way
+	// then may take its request_timeout on top, and half of patience to clean
+	// up: what Jira may have made is not left alone.
 	patience = 20 * time.Second
 	// grace is how long after a lease's end Vault's own revoke is waited for.
 	grace = 30 * time.Second
@@ -50,7 +52,8 @@ type backend struct {
 	// is asked.
 	resources sync.RWMutex
 
-	background       context.Context // what Clean ends
+	unread           atomic.Pointer[error] // why the ledger could not be read so far
+	background       context.Context       // what Clean ends
 	cancelBackground context.CancelFunc
 	running          sync.WaitGroup
 }
@@ -116,6 +119,7 @@ func (b *backend) loadLedger() {
 		if err == nil || errors.Is(err, context.Canceled) {
 			return
 		}
+		b.unread.Store(&err)
 		b.Logger().Error("the ledger could not be read, will try again", "after", wait, "error", err)
 		select {
 		case <-time.After(wait):

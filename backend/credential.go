@@ -48,8 +48,6 @@ func (c *credential) update(f fields) error {
 	if err != nil {
 		return err
 	}
-	// Files end with a line break, which no credential does.
-	c.Token, c.Password = strings.TrimRight(c.Token, "\r\n"), strings.TrimRight(c.Password, "\r\n")
 	switch {
 	case newToken && newPassword:
 		return mistakef("token and password together: give the one that the engine shall log in with")
@@ -63,7 +61,7 @@ func (c *credential) update(f fields) error {
 	}
 	change(f, "username", &c.Username)
 	if strings.Contains(c.Username, ":") || strings.TrimSpace(c.Username) != c.Username {
-		return mistakef("username %q holds a colon, or a space at its end: no login name does", c.Username)
+		return mistakef("username holds a colon, or a space at its end: no login name does") // it may hold a password, too
 	}
 	if *c != before {
 		c.UserKey = "" // until Jira has told it

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/errutil"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
@@ -42,6 +43,35 @@ func (b *backend) edge(handle framework.OperationFunc) framework.OperationFunc {
 	}
 }
 
+// HandleRequest is the framework's, but for a secret that is no plain value:
+// the framework's error would repeat it, and errors lie in the clear in Vault's
+// audit log.
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	if err := checkSecrets(req); err != nil {
+		return nil, coded(err)
+	}
+	return b.Backend.HandleRequest(ctx, req)
+}
+
+// HandleExistenceCheck is the framework's, as [backend.HandleRequest] is. Vault
+// calls it before a write, and takes another type of error from it for a 400.
+func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checked, exists bool, err error) {
+	if err := checkSecrets(req); err != nil {
+		return false, false, errutil.UserError{Err: err.Error()}
+	}
+	return b.Backend.HandleExistenceCheck(ctx, req)
+}
+
+func checkSecrets(req *logical.Request) error {
+	for _, field := range secretFields {
+		switch req.Data[field].(type) {
+		case []any, map[string]any:
+			return mistakef("%s is not a single value: was it given twice?", field)
+		}
+	}
+	return nil
+}
+
 func hasUnknownFields(req *logical.Request, d *framework.FieldData) bool {
 	for field := range req.Data {
 		if d.Schema[field] == nil {
@@ -63,6 +93,11 @@ func mistakef(format string, a ...any) error { return mistake(fmt.Sprintf(format
 type retryLater string
 
 func (r retryLater) Error() string { return string(r) }
+
+// nonsense is an answer of Jira's that cannot be true.
+type nonsense string
+
+func (n nonsense) Error() string { return string(n) }
 
 // noRoom is a mint that no account of the role has a place for.
 type noRoom struct {
@@ -90,6 +125,7 @@ func status(err error) int {
 		wrong    mistake
 		later    retryLater
 		full     *noRoom
+		lie      nonsense
 		state    *ledger.StateError
 	)
 	switch {
@@ -97,6 +133,8 @@ func status(err error) int {
 		return http.StatusBadRequest
 	case errors.As(err, &full):
 		return http.StatusTooManyRequests
+	case errors.As(err, &lie):
+		return http.StatusBadGateway
 	case errors.As(err, &later):
 		return http.StatusServiceUnavailable
 	case errors.As(err, &fromJira):

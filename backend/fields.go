@@ -30,11 +30,25 @@ func change[T any](f fields, field string, to *T) (sent bool) {
 // taken away.
 func changeSecret(f fields, field string, to *string) (sent bool, err error) {
 	sent = change(f, field, to)
-	if sent && *to == "" {
-		return true, mistakef("%s is empty: a credential can be replaced, not cleared", field)
+	if !sent {
+		return false, nil
 	}
-	return sent, nil
+	*to = strings.TrimRight(*to, "\r\n") // files end with a line break, which no credential does
+	switch {
+	case *to == "":
+		return true, mistakef("%s is empty: a credential can be replaced, not cleared", field)
+	case len(*to) > mostSecret:
+		return true, mistakef("%s is longer than %d bytes: was the right file given?", field, mostSecret)
+	}
+	return true, nil
 }
+
+// mostSecret bounds a credential, in bytes: more does not fit into a header
+// that Jira's server reads.
+const mostSecret = 4096
+
+// secretFields are the fields whose values no error may repeat.
+var secretFields = []string{"token", "password", "client_key"}
 
 // mostName bounds the name of a resource, in bytes.
 const mostName = 255
@@ -57,16 +71,17 @@ func nameIn(d *framework.FieldData, what string) (string, error) {
 // checkName refuses what cannot be the name of an account or a role. The
 // paths' patterns match more than that, so that the caller is told why.
 func checkName(what, name string) error {
+	shown := name[:min(len(name), 64)]
 	bad := strings.ContainsFunc(name, func(r rune) bool {
 		return r != '_' && r != '-' && r != '.' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 	})
 	switch {
 	case bad:
-		return mistakef("%q cannot be the name of %s: only ASCII letters, digits, \"_\", \"-\" and \".\" can", name, what)
+		return mistakef("%q cannot be the name of %s: only ASCII letters, digits, \"_\", \"-\" and \".\" can", shown, what)
 	case name == "." || strings.Contains(name, ".."): // Vault's storage refuses these
-		return mistakef("%q cannot be the name of %s: two dots in a row, or a dot alone, cannot be stored", name, what)
+		return mistakef("%q cannot be the name of %s: two dots in a row, or a dot alone, cannot be stored", shown, what)
 	case len(name) > mostName:
-		return mistakef("%q cannot be the name of %s: it has %d characters, and %d is the most", name, what, len(name), mostName)
+		return mistakef("%q cannot be the name of %s: it has %d characters, and %d is the most", shown, what, len(name), mostName)
 	}
 	return nil
 }

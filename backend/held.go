@@ -25,48 +25,71 @@ func (b *backend) records(account string) []string {
 	return ids
 }
 
+// ledgerIsWhole fails until the ledger is read: before, nobody knows what an
+// account holds.
+func (b *backend) ledgerIsWhole() error {
+	if b.ledger.Whole() {
+		return nil
+	}
+	if why := b.unread.Load(); why != nil {
+		return retryLater(fmt.Sprintf("the ledger could not be read, which is tried again: %v", *why))
+	}
+	return retryLater("the ledger is still being read: try again in a moment")
+}
+
 // holdsNothing refuses when account, or any where it is empty, has tokens in
 // Jira that the engine has to end, and says how to end them.
 func (b *backend) holdsNothing(ctx context.Context, req *logical.Request, account string) error {
-	if !b.ledger.Whole() {
-		return retryLater("the ledger is still being read: try again in a moment")
+	if err := b.ledgerIsWhole(); err != nil {
+		return err
 	}
 	ids := b.ledger.IDs(account)
 	if len(ids) == 0 {
 		return nil
 	}
-	// A lease's path starts with its role's. A handful of records is enough
-	// to name the roles of one account.
-	commands, intents := map[string]bool{}, 0
+	return b.whatIsHeld(ctx, req, account, ids)
+}
+
+// whatIsHeld says what the records of account are, and how to get rid of them.
+func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account string, ids []string) error {
+	commands := map[string]bool{}
+	intents, owed := 0, 0
+	// A handful of records is enough to name the roles of one account.
 	for _, id := range ids[:min(len(ids), 100)] {
 		r, err := b.ledger.Read(ctx, id)
 		switch {
 		case errors.Is(err, ledger.ErrMissing):
-			continue
 		case err != nil:
 			return err
 		case r.State == ledger.Intended:
 			intents++
-			continue
+		case r.State == ledger.Owed:
+			owed++
+		case account == "":
+			commands["vault lease revoke -sync -prefix "+req.MountPoint+"creds/"] = true
+		default: // a lease's path starts with its role's
+			commands["vault lease revoke -sync -prefix "+req.MountPoint+"creds/"+r.Role+"/"] = true
 		}
-		path := "creds/"
-		if account != "" {
-			path += r.Role + "/"
-		}
-		commands["vault lease revoke -sync -prefix "+req.MountPoint+path] = true
 	}
-	if len(commands) == 0 {
-		return mistakef("Jira gave no clear answer to %d mints; their tokens are not there now, but may yet appear until %v after the mint: try again then", intents, lateLanding)
+	var why []string
+	if len(commands) > 0 {
+		why = append(why, "leases hold tokens, end them: "+strings.Join(slices.Sorted(maps.Keys(commands)), " && "))
 	}
-	return mistakef("tokens in Jira have to be ended first, %d of them: %s", len(ids), strings.Join(slices.Sorted(maps.Keys(commands)), " && "))
+	if owed > 0 {
+		why = append(why, fmt.Sprintf("%d tokens are revoked, but Jira has not ended them yet: the engine's log says why; try again when Jira answers", owed))
+	}
+	if intents > 0 {
+		why = append(why, fmt.Sprintf("Jira gave no clear answer to %d mints; their tokens are not known to be there, but may yet appear until %v after the mint: try again then", intents, lateLanding))
+	}
+	return mistake(strings.Join(why, "; "))
 }
 
 // aliveAt returns the records of account name, and fails unless a's user has
 // each of them at c's site, under the ledger's id and name: then he is the
 // same user in the same Jira, whatever both are called now.
-func (b *backend) aliveAt(ctx context.Context, c *config, name string, a *account) ([]string, error) {
-	if !b.ledger.Whole() {
-		return nil, retryLater("the ledger is still being read: try again in a moment")
+func (b *backend) aliveAt(ctx context.Context, req *logical.Request, c *config, name string, a *account) ([]string, error) {
+	if err := b.ledgerIsWhole(); err != nil {
+		return nil, err
 	}
 	ids := b.records(name)
 	if len(ids) == 0 {
@@ -76,6 +99,7 @@ func (b *backend) aliveAt(ctx context.Context, c *config, name string, a *accoun
 	if err != nil {
 		return nil, err
 	}
+	defer site.Close()
 	tokens, err := site.As(a.login()).Tokens(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("looking for the tokens of account %q: %w", name, err)
@@ -89,30 +113,35 @@ func (b *backend) aliveAt(ctx context.Context, c *config, name string, a *accoun
 			return nil, err
 		}
 		if !slices.ContainsFunc(tokens, func(t jira.Token) bool { return t.ID == r.TokenID && t.Name == r.Name }) {
-			return nil, mistakef("the tokens of account %q, %d of them, have to be ended first: %q is not there; revoke their leases, then change it", name, len(ids), r.Name)
+			return nil, fmt.Errorf("token %q of account %q is not there: %w", r.Name, name, b.whatIsHeld(ctx, req, name, ids))
 		}
 	}
 	return ids, nil
 }
 
 // allThere is aliveAt for all accounts.
-func (b *backend) allThere(ctx context.Context, s logical.Storage, c *config) ([]string, error) {
-	names, err := s.List(ctx, accountsPrefix)
+func (b *backend) allThere(ctx context.Context, req *logical.Request, c *config) ([]string, error) {
+	names, err := req.Storage.List(ctx, accountsPrefix)
 	if err != nil {
 		return nil, err
 	}
+	b.settleAccounts(ctx, req, true, names...)
+	all := b.records("")
 	var found []string
 	for _, name := range names {
-		a, err := b.loadAccount(ctx, s, name)
+		a, err := b.loadAccount(ctx, req.Storage, name)
 		if err != nil {
 			return nil, err
 		}
-		ids, err := b.aliveAt(ctx, c, name, a)
+		ids, err := b.aliveAt(ctx, req, c, name, a)
 		if err != nil {
 			return nil, err
 		}
 		found = append(found, ids...)
 	}
 	slices.Sort(found)
+	if len(all) > len(found) {
+		return nil, fmt.Errorf("%d tokens belong to no account that there is: %w", len(all)-len(found), b.whatIsHeld(ctx, req, "", all))
+	}
 	return found, nil
 }

@@ -54,17 +54,18 @@ func (b *backend) pathAccounts() *framework.Path {
 			suffix: "account",
 			what:   "an account",
 			read:   b.readAccount, write: b.writeAccount, remove: b.deleteAccount,
+			forwardReads: true, // only the active node knows what is held
 			answer: answerFields(fields, map[string]*framework.FieldSchema{
 				"credential_kind": {Type: framework.TypeString, Description: "What the engine logs in with: token or password."},
 				"user_key":        {Type: framework.TypeString, Description: "Jira's own key of the user, which survives a rename."},
-				"room":            {Type: framework.TypeInt, Description: "How many tokens of leases the account can hold."},
-				"held":            {Type: framework.TypeInt, Description: "How many of these places are taken."},
+				"held":            {Type: framework.TypeInt, Description: "How many tokens of leases the account holds."},
+				"room":            {Type: framework.TypeInt, Description: "How many more it can hold."},
 			}, "name", "token", "password"),
 			request: map[string]any{"username": "ci-bot", "token": "@token"},
 			change:  map[string]any{"max_tokens": 20},
 			example: map[string]any{
 				"type": "user", "username": "ci-bot", "user_key": "JIRAUSER10100", "credential_kind": "token",
-				"max_tokens": 10, "room": 8, "held": 3, "allow_admin": false,
+				"max_tokens": 10, "held": 3, "room": 5, "allow_admin": false,
 			},
 		}),
 		HelpSynopsis: "The Jira users that tokens are minted for.",
@@ -81,8 +82,8 @@ who is active, is no administrator of Jira unless allow_admin is set, and no
 other account's. A credential that Jira has refused is not used again until the
 account is written.
 
-An account cannot be deleted, nor be given to another user, while roles name it
-or tokens of its are alive: the error says how to end them.
+An account cannot be deleted while roles name it, nor be deleted or be given to
+another user while tokens of it are alive: the error says how to end them.
 `),
 	}
 }
@@ -91,8 +92,8 @@ func (b *backend) pathListAccounts() *framework.Path {
 	return &framework.Path{
 		Pattern:      "accounts/?$",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Operations: b.listing("accounts", "the accounts", b.listAccounts, []string{"ci-bot"}, map[string]any{
-			"ci-bot": map[string]any{"type": "user", "username": "ci-bot", "credential_kind": "token", "max_tokens": 10, "held": 3},
+		Operations: b.listing("accounts", "the accounts", true, b.listAccounts, []string{"ci-bot"}, map[string]any{
+			"ci-bot": map[string]any{"type": "user", "username": "ci-bot", "credential_kind": "token", "max_tokens": 10, "held": 3, "room": 5},
 		}),
 		HelpSynopsis:    "List the accounts.",
 		HelpDescription: "Lists the names of the accounts, with the user, the kind of credential and the tokens held of each.",
@@ -118,16 +119,16 @@ func (a *account) validate() error {
 		return mistakef("token or password is missing: what the engine logs in with as %q", a.Username)
 	case a.MaxTokens < 1:
 		return mistakef("max_tokens must be 1 or more")
-	case a.room() < 1:
+	case a.places() < 1:
 		return mistakef("max_tokens=%d leaves no room for tokens of leases: the engine logs in with one, and keeps one free for its replacement", a.MaxTokens)
 	}
 	return nil
 }
 
-// room is how many tokens of leases the account can hold. A token that the
+// places is how many tokens of leases the account can hold. A token that the
 // engine logs in with counts against Jira's cap, and so will the next one
 // while it replaces the last; a password leaves all places to the leases.
-func (a *account) room() int {
+func (a *account) places() int {
 	if a.Token != "" {
 		return a.MaxTokens - 2
 	}
@@ -177,18 +178,29 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		if err != nil {
 			return nil, err
 		}
-		if err := b.verifyAccount(ctx, c, a); err != nil {
+		client, err := b.trialClient(c, name, before, a, d)
+		if err != nil {
 			return nil, err
 		}
-		moves := before != nil && (before.UserKey != a.UserKey || before.Username != a.Username)
+		defer client.Close()
+		if err := b.verifyAccount(ctx, c, client, a); err != nil {
+			return nil, err
+		}
+		// A user who was renamed is the same by his key.
+		moves := before != nil && before.UserKey != a.UserKey
 		var moved []string
 		if moves {
-			if moved, err = b.aliveAt(ctx, c, name, a); err != nil {
+			b.settleAccounts(ctx, req, true, name)
+			if moved, err = b.aliveAt(ctx, req, c, name, a); err != nil {
 				return nil, fmt.Errorf("the user cannot be changed: %w", err)
 			}
 		}
 		return func() (bool, error) {
-			if err := b.userIsFree(ctx, req.Storage, name, a); err != nil {
+			now, err := b.loadConfig(ctx, req.Storage)
+			if err != nil || *now != *c { // it was checked against another Jira
+				return false, err
+			}
+			if err := b.userIsFree(ctx, req.Storage, now, name, a); err != nil {
 				return false, err
 			}
 			return !moves || slices.Equal(moved, b.records(name)), nil
@@ -197,19 +209,32 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	b.sites.forget(name) // so that a login which Jira had refused is tried again
+	if _, sent := d.Raw["token"]; sent || d.Raw["password"] != nil {
+		b.sites.forget(name) // so that a login which Jira had refused is tried again
+	}
 	b.log(req).Info("account written", "account", name)
 	return nil, nil
 }
 
-// verifyAccount asks Jira whether a is right, and takes over into a what it
-// says of the user.
-func (b *backend) verifyAccount(ctx context.Context, c *config, a *account) error {
+// trialClient returns a client for checking a before it is stored. A login
+// that was not sent again is the one in use: what Jira has refused of it is not
+// tried again for the sake of another field.
+func (b *backend) trialClient(c *config, name string, before, a *account, d *framework.FieldData) (*jira.Client, error) {
+	_, newToken := d.Raw["token"]
+	_, newPassword := d.Raw["password"]
+	if before != nil && before.login() == a.login() && !newToken && !newPassword {
+		return b.sites.client(c, name, before)
+	}
 	site, err := b.sites.trial(c)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	client := site.As(a.login())
+	return site.As(a.login()), nil
+}
+
+// verifyAccount asks Jira whether a is right, and takes over into a what it
+// says of the user.
+func (b *backend) verifyAccount(ctx context.Context, c *config, client *jira.Client, a *account) error {
 	u, err := client.Myself(ctx)
 	if err != nil {
 		return fmt.Errorf("checking the %s: %w", a.kind(), err)
@@ -234,11 +259,7 @@ func (b *backend) verifyAccount(ctx context.Context, c *config, a *account) erro
 
 // userIsFree refuses a user who is the config's own or another account's. The
 // caller holds b.resources.
-func (b *backend) userIsFree(ctx context.Context, s logical.Storage, name string, a *account) error {
-	c, err := b.loadConfig(ctx, s)
-	if err != nil {
-		return err
-	}
+func (b *backend) userIsFree(ctx context.Context, s logical.Storage, c *config, name string, a *account) error {
 	if a.sameUser(&c.Admin) {
 		return mistakef("user %q is the config's own: an account needs a user of its own", a.Username)
 	}
@@ -268,8 +289,8 @@ func (b *backend) readAccount(ctx context.Context, req *logical.Request, d *fram
 		"credential_kind": a.kind(),
 		"max_tokens":      a.MaxTokens,
 		"allow_admin":     a.AllowAdmin,
-		"room":            a.room(),
 		"held":            b.ledger.Held(name),
+		"room":            max(a.places()-b.ledger.Held(name), 0),
 	}}, nil
 }
 
@@ -281,6 +302,7 @@ func (b *backend) listAccounts(ctx context.Context, req *logical.Request, _ *fra
 			"credential_kind": a.kind(),
 			"max_tokens":      a.MaxTokens,
 			"held":            b.ledger.Held(name),
+			"room":            max(a.places()-b.ledger.Held(name), 0),
 		}
 	})
 }
@@ -290,7 +312,7 @@ func (b *backend) deleteAccount(ctx context.Context, req *logical.Request, d *fr
 	if err != nil {
 		return nil, err
 	}
-	b.settleIntents(ctx, req, name)
+	b.settleAccounts(ctx, req, true, name)
 	b.resources.Lock()
 	defer b.resources.Unlock()
 	roles, err := b.rolesOf(ctx, req.Storage, name)
@@ -303,7 +325,7 @@ func (b *backend) deleteAccount(ctx context.Context, req *logical.Request, d *fr
 	if err := b.holdsNothing(ctx, req, name); err != nil {
 		return nil, fmt.Errorf("account %q cannot be deleted: %w", name, err)
 	}
-	if err := remove(ctx, req.Storage, accountsPrefix+name); err != nil {
+	if err := remove(ctx, &b.decoded, req.Storage, accountsPrefix+name); err != nil {
 		return nil, err
 	}
 	b.sites.forget(name)

@@ -3,9 +3,11 @@ package backend
 import (
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -158,7 +160,7 @@ func TestAnAccountStaysWhileItIsNeeded(t *testing.T) {
 	e.refuses(400, logical.DeleteOperation, "accounts/ci-bot", nil, "roles name it: readonly, two")
 	e.must(logical.DeleteOperation, "roles/readonly", nil)
 	e.must(logical.DeleteOperation, "roles/two", nil)
-	e.refuses(400, logical.DeleteOperation, "accounts/ci-bot", nil, "1 of them", "vault lease revoke -sync -prefix jira/creds/two/")
+	e.refuses(400, logical.DeleteOperation, "accounts/ci-bot", nil, "leases hold tokens", "vault lease revoke -sync -prefix jira/creds/two/")
 	e.refuses(400, logical.UpdateOperation, "accounts/ci-bot", map[string]any{"username": "release-bot", "token": e.pat("release-bot")}, "user cannot be changed")
 	e.write("accounts/ci-bot", map[string]any{"token": e.pat("ci-bot")})
 
@@ -187,6 +189,20 @@ func TestADeleteWaitsForTheLedger(t *testing.T) {
 	e.write("roles/readonly", map[string]any{"accounts": "ci-bot"})
 	secret := e.issue("readonly", nil).Secret // mints go on
 	e.revoke(secret)
+
+	// What keeps it from being read is told, too.
+	if err := e.storage.Put(t.Context(), &logical.StorageEntry{Key: ledgerPrefix + "ab/abcd", Value: []byte("{")}); err != nil {
+		t.Fatal(err)
+	}
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	reading := make(chan struct{})
+	go func() { e.loadLedger(); close(reading) }()
+	for e.unread.Load() == nil {
+		runtime.Gosched()
+	}
+	e.refuses(503, logical.DeleteOperation, "accounts/ci-bot", nil, "could not be read", `"abcd" does not parse`)
+	e.cancelBackground()
+	<-reading
 }
 
 // Two writers at once: neither loses what the other wrote, and one user is
@@ -280,5 +296,89 @@ func TestARefusedPasswordIsNotTriedAgain(t *testing.T) {
 			e.revoke(secret)
 			e.nothingHeld()
 		})
+	}
+}
+
+// Nor is it by a write of something else: of the config, or of another field.
+func TestARefusedPasswordIsNotTriedForTheSakeOfAnotherField(t *testing.T) {
+	e := start(t, jiratest.Options{})
+	e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Password = "open sesame now" })
+	e.write("config", map[string]any{"url": e.jira.URL()})
+	e.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "password": "open sesame now"})
+	e.write("roles/readonly", map[string]any{"accounts": "ci-bot"})
+	e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Password = "sesame is shut" })
+	e.refuses(400, logical.ReadOperation, "creds/readonly", nil, "login refused")
+	e.jira.ResetCalls()
+	for i := range 3 {
+		e.write("config", map[string]any{"max_token_days": 100 + i})
+		e.refuses(400, logical.ReadOperation, "creds/readonly", nil, "not asked again")
+		e.refuses(400, logical.PatchOperation, "accounts/ci-bot", map[string]any{"max_tokens": 5 + i}, "not asked again")
+	}
+	for _, call := range e.jira.Calls() {
+		if call.Auth != "" {
+			t.Errorf("%s %s was sent the password", call.Method, call.Path)
+		}
+	}
+	e.write("accounts/ci-bot", map[string]any{"password": "sesame is shut"})
+	e.revoke(e.issue("readonly", nil).Secret)
+}
+
+// A user who was renamed is the same by his key, whatever the ledger holds.
+func TestARenameWithAMintWhoseAnswerWasLost(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.ledger.Over(e.lostMint().ID)
+	e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Name = "ci-robot" })
+	e.write("accounts/ci-bot", map[string]any{"username": "ci-robot"})
+	e.settleAccounts(t.Context(), &logical.Request{Storage: e.storage}, true, "ci-bot")
+	e.nothingHeld()
+}
+
+// An account is checked against the Jira that is configured when it is stored.
+func TestTheConfigMovesUnderTheWriteOfAnAccount(t *testing.T) {
+	e := start(t, jiratest.Options{})
+	other := jiratest.New(t, jiratest.Options{})
+	other.AddUser(jiratest.User{Name: "somebody-else"})
+	e.write("config", map[string]any{"url": e.jira.URL()})
+	e.jira.Fault(jiratest.Fault{Path: "/rest/api/2/mypermissions", Nth: 1, Do: jiratest.Slow, Delay: 300 * time.Millisecond})
+	done := make(chan error)
+	go func() {
+		_, err := e.request(t.Context(), logical.UpdateOperation, "accounts/ci-bot", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")})
+		done <- err
+	}()
+	if err := e.jira.WaitCalls(t.Context(), "GET", "/rest/api/2/mypermissions", 1); err != nil {
+		t.Fatal(err)
+	}
+	e.write("config", map[string]any{"url": other.URL()})
+	e.failed(400, nil, <-done, "login refused")
+	if other.Count("GET", "/rest/api/2/myself") == 0 {
+		t.Error("it was not checked against the Jira that is configured")
+	}
+}
+
+// What the framework says of a value that it cannot convert would tell it.
+func TestASecretThatIsNoString(t *testing.T) {
+	e := start(t, jiratest.Options{})
+	for _, path := range []string{"config", "accounts/ci-bot"} {
+		for _, value := range []any{[]any{"s3cr3t-one", "s3cr3t-two"}, map[string]any{"s3cr3t": "s3cr3t"}} {
+			resp, err := e.request(t.Context(), logical.UpdateOperation, path, map[string]any{"token": value})
+			e.failed(400, resp, err, "token is not a single value")
+			if strings.Contains(err.Error(), "s3cr3t") {
+				t.Errorf("error tells it: %v", err)
+			}
+		}
+	}
+}
+
+// What is deleted does not stay in memory.
+func TestWhatIsDeletedIsForgotten(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	for i := range 20 {
+		name := fmt.Sprintf("roles/r%d", i)
+		e.write(name, map[string]any{"accounts": "ci-bot"})
+		e.read(name)
+		e.must(logical.DeleteOperation, name, nil)
+	}
+	if n := len(e.decoded.keys); n > 4 { // config, account, role, the mount's id
+		t.Errorf("%d values in memory", n)
 	}
 }

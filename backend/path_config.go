@@ -57,7 +57,7 @@ func (b *backend) pathConfig() *framework.Path {
 		},
 		"request_timeout": {
 			Type:        framework.TypeDurationSecond,
-			Description: "How long one call to Jira may take, 1s to 20s.",
+			Description: "How long one call to Jira may take, 1s to 20s. A command may call more than once.",
 			Default:     10,
 		},
 		"max_concurrent_requests": {
@@ -162,6 +162,8 @@ func (c *config) validate() error {
 	switch {
 	case c.URL == "":
 		return mistakef("url is missing: the address of Jira, as https://jira.example.com or with its context path")
+	case isCloud(c.URL):
+		return cloudRefused
 	case c.RequestTimeout < 1 || c.RequestTimeout > 20:
 		return mistakef("request_timeout must be 1s to 20s")
 	case c.MaxConcurrentRequests < 1 || c.MaxConcurrentRequests > 100:
@@ -205,7 +207,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		moves := before != nil && before.URL != c.URL
 		var moved []string
 		if moves {
-			if moved, err = b.allThere(ctx, req.Storage, c); err != nil {
+			if moved, err = b.allThere(ctx, req, c); err != nil {
 				return nil, fmt.Errorf("url cannot be changed: %w", err)
 			}
 		}
@@ -240,6 +242,7 @@ func (b *backend) verifyConfig(ctx context.Context, c *config) (warnings []strin
 	if err != nil {
 		return nil, err
 	}
+	defer site.Close()
 	if c.Admin.kind() != "" {
 		w, err := verifyAdmin(ctx, site, &c.Admin)
 		if err != nil {
@@ -277,6 +280,8 @@ func verifyAdmin(ctx context.Context, site *jira.Site, admin *credential) (warni
 	return warnings, nil
 }
 
+const cloudRefused = mistake("this is Jira Cloud, which has no personal access tokens: this version of the engine is for Jira Data Center")
+
 // versionOf returns the version of client's site, and refuses a site that has
 // no personal access tokens.
 func versionOf(ctx context.Context, client *jira.Client) (string, error) {
@@ -285,7 +290,7 @@ func versionOf(ctx context.Context, client *jira.Client) (string, error) {
 		return "", err
 	}
 	if info.DeploymentType == "Cloud" {
-		return "", mistakef("this is Jira Cloud, which has no personal access tokens: this version of the engine is for Jira Data Center")
+		return "", cloudRefused
 	}
 	if !info.AtLeast(8, 14) {
 		return "", mistakef("this is Jira %s: personal access tokens came with Jira 8.14, so it needs at least that", info.Version)
@@ -335,11 +340,11 @@ func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, _ *fra
 	if err != nil {
 		return nil, err
 	}
-	b.settleIntents(ctx, req, accounts...)
+	b.settleAccounts(ctx, req, true, accounts...)
 	b.resources.Lock()
 	defer b.resources.Unlock()
 	if err := b.holdsNothing(ctx, req, ""); err != nil {
 		return nil, fmt.Errorf("config cannot be deleted: %w", err)
 	}
-	return nil, remove(ctx, req.Storage, configKey)
+	return nil, remove(ctx, &b.decoded, req.Storage, configKey)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira/jiratest"
+	"vault-plugin-secrets-jira/backend/ledger"
 )
 
 func TestConfigIsReadAsItWasWritten(t *testing.T) {
@@ -111,6 +112,7 @@ func TestConfigThatCannotWork(t *testing.T) {
 		{"a query", map[string]any{"url": url + "?a=b"}, "query"},
 		{"dots", map[string]any{"url": url + "/../x"}, `".."`},
 		{"does not parse", map[string]any{"url": "https://jira.example.com:x"}, "does not parse"},
+		{"Jira Cloud", map[string]any{"url": "https://example.atlassian.net", "verify_connection": false}, "Jira Cloud"},
 		{"plain http", map[string]any{"url": "http://jira.example.com"}, "allow_http"},
 		{"a CA that does not parse", map[string]any{"url": url, "ca_cert": "nonsense"}, "ca_cert"},
 		{"a key that does not fit", map[string]any{"url": url, "client_cert": cert, "client_key": otherKey}, "do not fit"},
@@ -118,6 +120,11 @@ func TestConfigThatCannotWork(t *testing.T) {
 		{"no certificate", map[string]any{"url": url, "client_key": key}, "client_cert is missing"},
 		{"an old TLS", map[string]any{"url": url, "tls_min_version": "tls10"}, "tls_min_version"},
 		{"a proxy that is none", map[string]any{"url": url, "proxy_url": "proxy:3128"}, "proxy_url"},
+		{"a proxy with a query", map[string]any{"url": url, "proxy_url": "http://proxy:3128?token=s3cr3t"}, "proxy_url"},
+		{"a key among the certificates", map[string]any{"url": url, "client_cert": cert + key, "client_key": key}, "client_cert holds a private key"},
+		{"a key among the authorities", map[string]any{"url": url, "ca_cert": cert + key}, "ca_cert holds a private key"},
+		{"a line break for a token", map[string]any{"url": url, "token": "\n"}, "token is empty"},
+		{"a file for a token", map[string]any{"url": url, "token": strings.Repeat("x", 1<<20)}, "longer than"},
 		{"too short a timeout", map[string]any{"url": url, "request_timeout": "500ms"}, "request_timeout"},
 		{"too long a timeout", map[string]any{"url": url, "request_timeout": "21s"}, "request_timeout"},
 		{"a negative timeout", map[string]any{"url": url, "request_timeout": "-1s"}, "request_timeout"},
@@ -267,7 +274,7 @@ func TestAClientCertificate(t *testing.T) {
 func TestAProxysPasswordIsNotReadBack(t *testing.T) {
 	e := start(t, jiratest.Options{})
 	e.write("config", map[string]any{"url": e.jira.URL(), "proxy_url": "http://me:sesame@127.0.0.1:1", "verify_connection": false})
-	if got := e.read("config")["proxy_url"]; got != "http://me:xxxxx@127.0.0.1:1" {
+	if got := e.read("config")["proxy_url"]; got != "http://xxxxx@127.0.0.1:1" {
 		t.Errorf("proxy_url %v", got)
 	}
 	e.refuses(503, logical.UpdateOperation, "config", map[string]any{"verify_connection": true}, "proxy_url")
@@ -291,4 +298,16 @@ func TestConfigStaysWhileTokensLive(t *testing.T) {
 	e.revoke(secret)
 	e.nothingHeld()
 	e.must(logical.DeleteOperation, "config", nil)
+}
+
+// Records of an account that is gone keep the engine where they are: nobody
+// could tell whether the tokens moved, too.
+func TestConfigStaysWhileTokensBelongToNobody(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	other := jiratest.New(t, jiratest.Options{})
+	if err := e.ledger.Adopt(t.Context(), &ledger.Record{ID: ledger.NewID(), Account: "nobody", TokenID: "1"}); err != nil {
+		t.Fatal(err)
+	}
+	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": other.URL()}, "belong to no account")
+	e.refuses(400, logical.DeleteOperation, "config", nil, "Jira has not ended them yet")
 }

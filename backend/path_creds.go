@@ -95,7 +95,7 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 		return nil, err
 	}
 	m, err := b.intend(ctx, req, name, increment)
-	if full := (*noRoom)(nil); errors.As(err, &full) && b.settleIntents(ctx, req, full.accounts...) {
+	if full := (*noRoom)(nil); errors.As(err, &full) && b.settleAccounts(ctx, req, false, full.accounts...) {
 		m, err = b.intend(ctx, req, name, increment)
 	}
 	if err != nil {
@@ -205,7 +205,7 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 		if err != nil {
 			return err
 		}
-		pool = append(pool, candidate{name, a, a.room() - b.ledger.Held(name)})
+		pool = append(pool, candidate{name, a, a.places() - b.ledger.Held(name)})
 	}
 	slices.SortStableFunc(pool, func(x, y candidate) int { return cmp.Compare(y.left, x.left) })
 	var full []string
@@ -215,14 +215,14 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 			return err
 		}
 		m.record.Site, m.record.Account, m.record.Username = m.client.URL(), a.name, a.Username
-		if err = b.ledger.Intend(ctx, m.record, a.room()); err == nil {
+		if err = b.ledger.Intend(ctx, m.record, a.places()); err == nil {
 			return nil
 		}
 		taken := (*ledger.FullError)(nil)
 		if !errors.As(err, &taken) {
 			return err
 		}
-		full = append(full, fmt.Sprintf("account %q holds %d tokens and has room for %d (max_tokens=%d)", a.name, taken.Held, taken.Room, a.MaxTokens))
+		full = append(full, fmt.Sprintf("account %q holds %d of the %d tokens that it can (max_tokens=%d)", a.name, taken.Held, taken.Room, a.MaxTokens))
 	}
 	return &noRoom{accounts: r.Accounts, text: fmt.Sprintf("no account of role %q has room: %s; end a lease, add an account to the role, or raise max_tokens with Jira's own cap, its property atlassian.pats.max.tokens.per.user", m.record.Role, strings.Join(full, "; "))}
 }
@@ -239,10 +239,10 @@ func (m *mint) fit(t jira.Token, now time.Time) error {
 	if !t.Created.IsZero() {
 		life = t.Expires.Sub(t.Created)
 	}
-	life = (life - grace).Truncate(time.Second)
-	if life <= 0 {
-		return &jira.Error{Kind: jira.Nonsense, Words: fmt.Sprintf("the new token ends at %s already", rfc3339(t.Expires))}
+	if life < grace+time.Second {
+		return nonsense(fmt.Sprintf("Jira's answer to the mint makes no sense: the new token ends at %s already", rfc3339(t.Expires)))
 	}
+	life = (life - grace).Truncate(time.Second)
 	if life < m.max {
 		m.max = life
 	}

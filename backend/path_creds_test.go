@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/jira/jiratest"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -251,6 +252,7 @@ func TestAMintInBadWeather(t *testing.T) {
 		{"an HTML 404", jiratest.Fault{Do: jiratest.HTML404}, 502, "context path", true},
 		{"a redirect", jiratest.Fault{Do: jiratest.Redirect, Target: other.URL()}, 502, "redirect to " + strings.TrimSuffix(other.URL(), "/jira"), true},
 		{"200 with nonsense", jiratest.Fault{Do: jiratest.AnswerAfter, Status: 201, Body: `[]`}, 502, "not the JSON", false},
+		{"a token that ended before it began", jiratest.Fault{Do: jiratest.AnswerAfter, Status: 201, Body: `{"id":1,"name":"vault-x","rawToken":"x","createdAt":"9000-01-01T00:00:00Z","expiringAt":"0001-01-01T00:00:01Z"}`}, 502, "", false},
 		{"a token without secret", jiratest.Fault{Do: jiratest.AnswerAfter, Status: 201, Body: `{"id":1,"name":"vault-x"}`}, 502, "rawToken", false},
 		{"400", jiratest.Fault{Do: jiratest.Answer, Status: 400, Body: `{"errorMessages":["no such life"]}`}, 400, "no such life", false},
 		{"401", jiratest.Fault{Do: jiratest.Answer, Status: 401, Body: `{"message":"who are you"}`}, 400, "who are you", false},
@@ -361,7 +363,7 @@ func TestRoomForTokens(t *testing.T) {
 			t.Errorf("role %s: %d tokens and %d refusals, want %d and 5", role, len(secrets), len(refused), room)
 		}
 		for _, err := range refused {
-			e.failed(429, nil, err, fmt.Sprintf("holds %d tokens", room), "atlassian.pats.max.tokens.per.user")
+			e.failed(429, nil, err, fmt.Sprintf("holds %d of the %d", room, room), "atlassian.pats.max.tokens.per.user")
 		}
 		for _, s := range secrets {
 			e.revoke(s)
@@ -413,7 +415,7 @@ func TestAMintThatLandsLate(t *testing.T) {
 	if r, names := e.record(), e.alive(); r.State != ledger.Intended || len(names) != 1 || names[0] != r.Name {
 		t.Errorf("record %+v, alive %v", r, names)
 	}
-	e.settleIntents(t.Context(), &logical.Request{Storage: e.storage}, "ci-bot")
+	e.settleAccounts(t.Context(), &logical.Request{Storage: e.storage}, true, "ci-bot")
 	e.nothingHeld()
 }
 
@@ -490,4 +492,33 @@ func TestTheLedgerKnowsWhoAsked(t *testing.T) {
 		t.Errorf("record %+v", r)
 	}
 	e.revoke(resp.Secret)
+}
+
+func TestFit(t *testing.T) {
+	now := time.Now()
+	for name, tt := range map[string]struct {
+		token jira.Token
+		want  time.Duration // 0: refused
+	}{
+		"as asked":               {jira.Token{Created: now, Expires: now.Add(48 * time.Hour)}, 24 * time.Hour},
+		"cut to a day":           {jira.Token{Created: now, Expires: now.Add(24 * time.Hour)}, 24*time.Hour - grace},
+		"Jira's clock is ahead":  {jira.Token{Created: now.Add(time.Hour), Expires: now.Add(25 * time.Hour)}, 24*time.Hour - grace},
+		"Jira's clock is behind": {jira.Token{Created: now.Add(-time.Hour), Expires: now.Add(23 * time.Hour)}, 24*time.Hour - grace},
+		"no creation":            {jira.Token{Expires: now.Add(12 * time.Hour)}, 12*time.Hour - grace},
+		"never":                  {jira.Token{Created: now}, 24 * time.Hour},
+		"too short":              {jira.Token{Created: now, Expires: now.Add(grace)}, 0},
+		"in the past":            {jira.Token{Created: now, Expires: now.Add(-time.Hour)}, 0},
+		"in the year 1":          {jira.Token{Created: now, Expires: time.Time{}.Add(time.Second)}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &mint{terms: terms{ttl: 24 * time.Hour, max: 24 * time.Hour}}
+			err := m.fit(tt.token, now)
+			switch {
+			case tt.want == 0 && status(err) != 502:
+				t.Errorf("got %v", err)
+			case tt.want != 0 && (err != nil || near(m.ttl, tt.want) != nil || m.ttl > m.max):
+				t.Errorf("got %v, %v; want %v", m.terms, err, tt.want)
+			}
+		})
+	}
 }

@@ -42,7 +42,7 @@ func (b *backend) pathRoles() *framework.Path {
 		},
 		"max_ttl": {
 			Type:        framework.TypeDurationSecond,
-			Description: "How long a lease can be renewed to last. Omitted: the mount's maximum. With half a minute to spare it must fit into max_token_days of the config.",
+			Description: "How long a lease can last with all its renewals. Omitted: the mount's maximum. At least half a minute shorter than max_token_days of the config.",
 		},
 	}
 	return &framework.Path{
@@ -81,7 +81,7 @@ func (b *backend) pathListRoles() *framework.Path {
 	return &framework.Path{
 		Pattern:      "roles/?$",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Operations: b.listing("roles", "the roles", b.listRoles, []string{"readonly"}, map[string]any{
+		Operations: b.listing("roles", "the roles", false, b.listRoles, []string{"readonly"}, map[string]any{
 			"readonly": map[string]any{"credential_type": "pat", "accounts": []string{"ci-bot"}, "ttl": 3600, "max_ttl": 86400},
 		}),
 		HelpSynopsis:    "List the roles.",
@@ -113,7 +113,7 @@ func (r *role) validate(maxTokenDays int) error {
 		return mistakef("ttl and max_ttl must be more than zero")
 	case r.MaxTTL > 0 && r.TTL > r.MaxTTL:
 		return mistakef("ttl %v is more than max_ttl %v", time.Duration(r.TTL)*time.Second, time.Duration(r.MaxTTL)*time.Second)
-	case days(time.Duration(r.MaxTTL)*time.Second) > maxTokenDays:
+	case r.MaxTTL > maxTokenDays*24*3600-int(grace/time.Second):
 		return mistakef("max_ttl %v needs a token of %d days, with half a minute to spare, and max_token_days of the config is %d", time.Duration(r.MaxTTL)*time.Second, days(time.Duration(r.MaxTTL)*time.Second), maxTokenDays)
 	}
 	for i, name := range r.Accounts {
@@ -281,5 +281,5 @@ func (b *backend) deleteRole(ctx context.Context, req *logical.Request, d *frame
 	}
 	b.resources.Lock()
 	defer b.resources.Unlock()
-	return nil, remove(ctx, req.Storage, rolesPrefix+name)
+	return nil, remove(ctx, &b.decoded, req.Storage, rolesPrefix+name)
 }

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 
@@ -19,6 +20,7 @@ type resource struct {
 	what   string // in sentences
 
 	read, write, remove framework.OperationFunc
+	forwardReads        bool // a read tells what only the active node knows
 
 	answer  map[string]*framework.FieldSchema // the fields of a read
 	request map[string]any                    // a sample write
@@ -49,6 +51,9 @@ func (b *backend) operations(r resource) map[logical.Operation]framework.Operati
 			Summary:      "Read " + r.what + ". Credentials are never read back.",
 			Responses:    answered(r.answer, &logical.Response{Data: r.example}),
 			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: r.suffix},
+
+			ForwardPerformanceStandby:   r.forwardReads,
+			ForwardPerformanceSecondary: r.forwardReads,
 		},
 		logical.DeleteOperation: &framework.PathOperation{
 			Callback:                    b.edge(r.remove),
@@ -62,7 +67,7 @@ func (b *backend) operations(r resource) map[logical.Operation]framework.Operati
 }
 
 // listing declares a list of names, with a few facts of each.
-func (b *backend) listing(suffix, what string, list framework.OperationFunc, names []string, info map[string]any) map[logical.Operation]framework.OperationHandler {
+func (b *backend) listing(suffix, what string, forward bool, list framework.OperationFunc, names []string, info map[string]any) map[logical.Operation]framework.OperationHandler {
 	return map[logical.Operation]framework.OperationHandler{
 		logical.ListOperation: &framework.PathOperation{
 			Callback: b.edge(list),
@@ -72,6 +77,9 @@ func (b *backend) listing(suffix, what string, list framework.OperationFunc, nam
 				"key_info": {Type: framework.TypeMap, Description: "A few facts of each, by name."},
 			}, &logical.Response{Data: map[string]any{"keys": names, "key_info": info}}),
 			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "list", OperationSuffix: suffix},
+
+			ForwardPerformanceStandby:   forward,
+			ForwardPerformanceSecondary: forward,
 		},
 	}
 }
@@ -83,7 +91,7 @@ func (b *backend) listing(suffix, what string, list framework.OperationFunc, nam
 // written meanwhile, all starts again on top of what is there then. before is
 // nil where nothing is stored yet.
 func revise[T comparable](ctx context.Context, b *backend, req *logical.Request, key, what string, change func(v, before *T) (agrees func() (bool, error), err error)) error {
-	for {
+	for range mostRevisions {
 		before, err := load[T](ctx, &b.decoded, req.Storage, key)
 		if err != nil {
 			return err
@@ -107,7 +115,11 @@ func revise[T comparable](ctx context.Context, b *backend, req *logical.Request,
 			return err
 		}
 	}
+	return retryLater(fmt.Sprintf("%s, or what it depends on, is being changed by others all the time: try again in a moment", what))
 }
+
+// mostRevisions is how often a write starts again that others have overtaken.
+const mostRevisions = 20
 
 // storeRevised stores v if every one of conditions holds, and nobody can
 // change that in between.

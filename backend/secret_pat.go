@@ -64,8 +64,8 @@ func decodeLease(data map[string]any) (*lease, error) {
 	if err := json.Unmarshal(raw, l); err != nil {
 		return nil, fmt.Errorf("the lease's data: %w", err)
 	}
-	if l.ID == "" || l.TokenID == "" || l.Account == "" || l.TTL <= 0 || l.MaxTTL <= 0 {
-		return nil, errors.New("the lease's data lacks the token's ids, its account or its terms")
+	if l.ID == "" || l.TokenID == "" || l.Account == "" {
+		return nil, errors.New("the lease's data lacks the token's ids or its account")
 	}
 	return l, nil
 }
@@ -104,6 +104,9 @@ func (b *backend) renewPAT(ctx context.Context, req *logical.Request, _ *framewo
 // termsNow are the terms that l was issued with, or what its role has come
 // down to since. A role that is gone changes nothing.
 func (b *backend) termsNow(ctx context.Context, s logical.Storage, l *lease) (terms, error) {
+	if l.TTL <= 0 || l.MaxTTL <= 0 {
+		return terms{}, errors.New("the lease's data lacks its terms")
+	}
 	t := terms{ttl: time.Duration(l.TTL) * time.Second, max: time.Duration(l.MaxTTL) * time.Second}
 	r, err := load[role](ctx, &b.decoded, s, rolesPrefix+l.Role)
 	if err != nil || r == nil {
@@ -128,6 +131,9 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, _ *framew
 	err = b.endToken(ctx, req.Storage, l)
 	if err == nil {
 		err = b.ledger.Forget(ctx, l.ID)
+	} else if b.endedBefore(ctx, req.Storage, l) {
+		b.log(req).Warn("a token was revoked before, and its account deleted since", "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
+		return nil, nil
 	} else if e := b.owe(ctx, l); e != nil {
 		err = fmt.Errorf("%w; nor could the debt be written: %w", err, e)
 	}
@@ -137,6 +143,16 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, _ *framew
 	}
 	b.log(req).Info("token revoked", "id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
 	return nil, nil
+}
+
+// endedBefore tells whether l's token was proven gone by an earlier revoke,
+// which Vault did not live to note: the ledger has no record of it, and forgets
+// none that is not proven gone; and there is no account to ask Jira with, which
+// cannot be deleted while the ledger has records of it.
+func (b *backend) endedBefore(ctx context.Context, s logical.Storage, l *lease) bool {
+	_, err := b.ledger.Read(ctx, l.ID)
+	a, e := load[account](ctx, &b.decoded, s, accountsPrefix+l.Account)
+	return errors.Is(err, ledger.ErrMissing) && e == nil && a == nil
 }
 
 func (b *backend) endToken(ctx context.Context, s logical.Storage, l *lease) error {

@@ -258,7 +258,7 @@ func TestARevokeHasItsOwnDeadline(t *testing.T) {
 func TestLeaseDataThatMakesNoSense(t *testing.T) {
 	e := configured(t, jiratest.Options{})
 	secret := e.issue("readonly", nil).Secret
-	for field, value := range map[string]any{"id": "", "token_id": 412, "account": nil, "ttl": "soon", "max_ttl": -1} {
+	for field, value := range map[string]any{"id": "", "token_id": []string{"412"}, "account": nil} {
 		broken := &logical.Secret{InternalData: map[string]any{}}
 		for k, v := range secret.InternalData {
 			broken.InternalData[k] = v
@@ -271,5 +271,21 @@ func TestLeaseDataThatMakesNoSense(t *testing.T) {
 			t.Errorf("%s: %d calls", field, n)
 		}
 	}
+	// A revoke needs no terms, a renewal does.
+	secret.InternalData["max_ttl"] = -1
+	resp, err := e.renew(secret, 0)
+	e.failed(500, resp, err, "terms")
 	e.revoke(secret)
+}
+
+// Vault may repeat a revoke that it did not live to note, and meanwhile the
+// account may be gone: it could only be deleted because the token was.
+func TestARevokeRepeatedAfterItsAccountIsGone(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	secret := e.issue("readonly", nil).Secret
+	e.revoke(secret)
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.must(logical.DeleteOperation, "accounts/ci-bot", nil)
+	e.revoke(secret)
+	e.nothingHeld()
 }

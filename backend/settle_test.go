@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func TestLostMintsGiveTheirPlacesBack(t *testing.T) {
 		t.Errorf("%d places taken", n)
 	}
 	resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
-	e.failed(429, resp, err, "has room for 2")
+	e.failed(429, resp, err, "holds 2 of the 2")
 
 	e.jira.ClearFaults()
 	secret := e.issue("readonly", nil).Secret
@@ -102,7 +103,7 @@ func TestAMintThatRunsIsNotSettled(t *testing.T) {
 	if err := e.jira.WaitCalls(t.Context(), "POST", tokensAPI, 1); err != nil {
 		t.Fatal(err)
 	}
-	if e.settleIntents(t.Context(), &logical.Request{Storage: e.storage}, "ci-bot") {
+	if e.settleAccounts(t.Context(), &logical.Request{Storage: e.storage}, true, "ci-bot") {
 		t.Error("a mint that runs was settled")
 	}
 	resp := <-done
@@ -123,14 +124,12 @@ func TestADeposedNodeDeletesNothing(t *testing.T) {
 	e.storage.fail.Store(&deposed)
 	e.jira.ResetCalls()
 	req := &logical.Request{Storage: e.storage}
-	if e.settleIntents(t.Context(), req, "ci-bot") {
-		t.Error("settled without writing")
-	}
+	e.settleAccounts(t.Context(), req, true, "ci-bot")
 	if n := e.jira.Count("DELETE", ""); n != 0 {
 		t.Errorf("%d deletes", n)
 	}
 	e.storage.fail.Store(nil)
-	e.settleIntents(t.Context(), req, "ci-bot")
+	e.settleAccounts(t.Context(), req, true, "ci-bot")
 	e.nothingHeld()
 }
 
@@ -141,11 +140,76 @@ func TestAListThatLags(t *testing.T) {
 	r := e.lostMint()
 	e.ledger.Over(r.ID)
 	req := &logical.Request{Storage: e.storage}
-	e.settleIntents(t.Context(), req, "ci-bot")
+	e.settleAccounts(t.Context(), req, true, "ci-bot")
 	if have := e.record(); have.State != ledger.Intended || have.SoughtAt == 0 {
 		t.Errorf("record %+v", have)
 	}
 	e.jira.Advance(2 * time.Minute)
-	e.settleIntents(t.Context(), req, "ci-bot")
+	e.settleAccounts(t.Context(), req, true, "ci-bot")
 	e.nothingHeld()
+}
+
+// A lease that was ended by force leaves its token owed, with nobody to revoke
+// it again. It is ended when a place or the account is wanted.
+func TestADebtWithoutALeaseIsPaid(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.write("accounts/ci-bot", map[string]any{"max_tokens": 3})
+	for _, wanted := range []func(){
+		func() { e.revoke(e.issue("readonly", nil).Secret) },
+		func() {
+			e.must(logical.DeleteOperation, "roles/readonly", nil)
+			e.must(logical.DeleteOperation, "accounts/ci-bot", nil)
+		},
+	} {
+		secret := e.issue("readonly", nil).Secret
+		remove := e.jira.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 503})
+		if _, err := e.leaseRequest(t.Context(), logical.RevokeOperation, secret); err == nil {
+			t.Fatal("revoked while Jira was down")
+		}
+		e.refuses(400, logical.DeleteOperation, "config", nil, "1 tokens are revoked, but Jira has not ended them yet")
+		remove()
+		wanted()
+		e.nothingHeld()
+	}
+}
+
+// Whoever comes second finds that the first has settled it, and gets a place.
+func TestReadersWhoSettleAtOnce(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.write("accounts/ci-bot", map[string]any{"max_tokens": 6})
+	for range 4 {
+		e.ledger.Over(e.lostMint().ID)
+	}
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			e.revoke(resp.Secret)
+		})
+	}
+	readers.Wait()
+	e.nothingHeld()
+}
+
+// A ledger that is read while a mint runs does not make its intent a lost one.
+func TestAMintThatRunsWhileTheLedgerIsRead(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	m, err := e.intend(t.Context(), &logical.Request{Storage: e.storage}, "readonly", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.ledger.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ids := e.ledger.Unsettled("ci-bot", true); len(ids) != 0 {
+		t.Errorf("unsettled: %v", ids)
+	}
+	e.ledger.Over(m.record.ID)
+	if ids := e.ledger.Unsettled("ci-bot", true); len(ids) != 1 {
+		t.Errorf("unsettled: %v", ids)
+	}
 }

@@ -30,6 +30,11 @@ func (c *config) site(gate *jira.Gate) (*jira.Site, error) {
 	default:
 		return nil, mistakef("tls_min_version %q is not known: write tls12 or tls13", c.TLSMinVersion)
 	}
+	for field, certificates := range map[string]string{"ca_cert": c.CACert, "client_cert": c.ClientCert} {
+		if strings.Contains(certificates, "PRIVATE KEY") { // it would be read back
+			return nil, mistakef("%s holds a private key: give certificates alone, and the key of client_cert as client_key", field)
+		}
+	}
 	if c.CACert != "" {
 		o.RootCAs = x509.NewCertPool()
 		if !o.RootCAs.AppendCertsFromPEM([]byte(c.CACert)) {
@@ -69,10 +74,16 @@ func (c *config) proxy() (*url.URL, error) {
 	}
 	// Not wrapped: the parser's error repeats its input, password and all.
 	u, err := url.Parse(c.ProxyURL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
-		return nil, mistakef("proxy_url is no URL of a proxy: write http://, https:// or socks5://, host and port")
+	if err != nil || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
+		return nil, mistakef("proxy_url is no URL of a proxy: write http://, https:// or socks5://, host and port, with nothing behind")
 	}
 	return u, nil
+}
+
+// isCloud tells whether a site is one of Atlassian's own hosts.
+func isCloud(site string) bool {
+	u, err := url.Parse(site)
+	return err == nil && strings.HasSuffix(strings.ToLower(u.Hostname()), ".atlassian.net")
 }
 
 func isLoopback(site string) bool {
@@ -84,11 +95,15 @@ func isLoopback(site string) bool {
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// redacted is a URL without the password it may hold.
+// redacted is a URL without the credentials it may hold. A name alone may be
+// one.
 func redacted(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return ""
 	}
-	return u.Redacted()
+	if u.User != nil {
+		u.User = url.User("xxxxx")
+	}
+	return u.String()
 }

@@ -37,7 +37,11 @@ func (s *sites) client(c *config, name string, a *account) (*jira.Client, error)
 	login := a.login()
 	have, ok := s.clients[name]
 	if !ok || have.site != site || have.login != login {
-		have = client{site.As(login), site, login}
+		next := client{site.As(login), site, login}
+		if ok && have.login == login && have.URL() == site.URL() {
+			next.Client = have.At(site) // a login that Jira has refused stays refused
+		}
+		have = next
 		if s.clients == nil {
 			s.clients = map[string]client{}
 		}
@@ -55,7 +59,7 @@ func (s *sites) forget(name string) {
 }
 
 // trial returns c's site for checking c before it is stored. It shares the
-// gate with the current site where it is the same Jira.
+// gate with the current site where it is the same Jira. The caller closes it.
 func (s *sites) trial(c *config) (*jira.Site, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -83,7 +83,8 @@ func store(ctx context.Context, s logical.Storage, key string, v any) error {
 }
 
 // remove deletes what lies under key.
-func remove(ctx context.Context, s logical.Storage, key string) error {
+func remove(ctx context.Context, known *decoded, s logical.Storage, key string) error {
+	known.forget(key)
 	if err := s.Delete(ctx, key); err != nil {
 		return fmt.Errorf("deleting %q: %w", key, err)
 	}

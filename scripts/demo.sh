@@ -41,7 +41,8 @@ stop() {
 
 clean_up() {
   local status=$?
-  trap '' INT TERM HUP
+  trap '' INT TERM HUP PIPE
+  set +e # whatever fails from here on, the rest has to be cleaned up, too
   if [ "$status" != 0 ] && [ "$status" -lt 128 ]; then # it failed, and was not ended by a signal
     for log in "$tmp"/*.log; do
       if [ -s "$log" ]; then printf '\n%sThe last lines of %s:%s\n' "$bold" "${log##*/}" "$plain"; tail -n 15 "$log"; fi >&2
@@ -60,7 +61,8 @@ clean_up() {
 mounted=''
 trap clean_up EXIT
 trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+trap 'exit 143' TERM
+trap 'exec >/dev/null 2>&1; exit 129' HUP # the terminal is gone, and a word to it would be the last
 
 for program in bin/vault-plugin-secrets-jira bin/jira-sim; do
   [ -x "$program" ] || die "$program is missing: run make build, or make demo."
@@ -150,12 +152,13 @@ if [ -n "$stay" ]; then
 
    vault read jira/creds/readonly                  # a new token and its lease
    vault read jira/accounts/ci-bot                 # how many tokens it holds, and has room for
+   curl -H "Authorization: Bearer \$(vault read -field=token jira/creds/readonly)" \$JIRA_URL/rest/api/2/myself
    vault lease revoke -sync -prefix jira/creds/    # end them all
    vault path-help jira                            # what else there is
 
 ${bold}Ctrl-C ends it, and revokes every token.${plain}
 TRY
-  trap 'echo; exit 0' INT TERM HUP
+  trap 'echo; exit 0' INT TERM
   wait "$vault_pid" || true
   die "Vault has stopped by itself."
 fi

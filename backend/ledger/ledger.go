@@ -199,7 +199,7 @@ func (l *Ledger) Intend(ctx context.Context, r *Record, room int) error {
 }
 
 // Over says that the mint of record id has ended: from now on the intent, if
-// it still is one, is [Ledger.Lost].
+// it still is one, is [Ledger.Unsettled].
 func (l *Ledger) Over(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -209,15 +209,17 @@ func (l *Ledger) Over(id string) {
 	}
 }
 
-// Lost returns the ids of account's intents whose mint does not run in this
-// process: Jira's answer was lost, or a crash came before it. It is what this
-// process knows; see [Ledger.Whole].
-func (l *Ledger) Lost(account string) []string {
+// Unsettled returns the ids of account's records of which Jira has to be
+// asked: those owed, and the intents whose mint does not run in this process,
+// because Jira's answer was lost or a crash came before it. Intents that were
+// sought before, and take no place any more, are left out unless sought is
+// set. It is what this process knows; see [Ledger.Whole].
+func (l *Ledger) Unsettled(account string, sought bool) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var ids []string
 	for id, e := range l.index {
-		if e.account == account && e.state == Intended && !e.minting {
+		if e.account == account && e.state != Issued && !e.minting && (e.held || sought) {
 			ids = append(ids, id)
 		}
 	}
@@ -285,16 +287,24 @@ func (l *Ledger) Owe(ctx context.Context, id, tokenID string) error {
 // Sought writes that an intended credential was looked for in Jira and proven
 // not to be there now, which frees its place. The record stays.
 func (l *Ledger) Sought(ctx context.Context, id string) error {
-	return l.change(ctx, id, func(r *Record) error {
-		if r.State != Intended {
+	err := l.change(ctx, id, func(r *Record) error {
+		switch {
+		case r.State != Intended:
 			return &StateError{ID: id, Have: r.State}
+		case r.SoughtAt != 0:
+			return errUnchanged
 		}
-		if r.SoughtAt == 0 {
-			r.SoughtAt = At(l.now())
-		}
+		r.SoughtAt = At(l.now())
 		return nil
 	})
+	if errors.Is(err, errUnchanged) {
+		return nil
+	}
+	return err
 }
+
+// errUnchanged tells change that there is nothing to write.
+var errUnchanged = errors.New("unchanged")
 
 // Adopt writes r as owed, for a credential that the ledger has no record of
 // but somebody knows to be Jira's.
@@ -386,8 +396,9 @@ func (l *Ledger) lock(id string) *sync.Mutex {
 
 // note brings the index up to date with r. The caller holds l.mu.
 func (l *Ledger) note(r *Record) {
+	minting := l.index[r.ID].minting && r.State == Intended
 	l.drop(r.ID)
-	e := entry{account: r.Account, state: r.State, held: r.held()}
+	e := entry{account: r.Account, state: r.State, held: r.held(), minting: minting}
 	l.index[r.ID] = e
 	if e.held {
 		l.held[e.account]++

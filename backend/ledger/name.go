@@ -46,8 +46,8 @@ func Name(mountID, id, role string) string {
 }
 
 // Named tells whether name, from Jira, is that of r's credential. The role's
-// part does not count: whatever Jira did to the end of a name, the mount's
-// and the record's ids tell it apart.
+// part does not count, nor does the case of letters: whatever Jira did to a
+// name, the mount's and the record's ids tell it apart.
 func (r *Record) Named(name string) bool {
-	return len(r.Name) >= handleSize && strings.HasPrefix(name, r.Name[:handleSize])
+	return len(r.Name) >= handleSize && len(name) >= handleSize && strings.EqualFold(name[:handleSize], r.Name[:handleSize])
 }

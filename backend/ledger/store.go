@@ -20,12 +20,15 @@ func key(id string) string {
 
 // Load reads all records into the index. It is called once, when the engine
 // starts to run where it may write; other methods may be called meanwhile.
-// After an error it may be called again.
+// A record that cannot be read does not keep the others from being counted,
+// but the index is not whole then, and the error names the first of them.
+// After an error Load may be called again.
 func (l *Ledger) Load(ctx context.Context) error {
 	folders, err := l.storage.List(ctx, "")
 	if err != nil {
 		return fmt.Errorf("listing the ledger: %w", err)
 	}
+	var unread error
 	for _, folder := range folders {
 		if !strings.HasSuffix(folder, "/") {
 			continue
@@ -35,13 +38,16 @@ func (l *Ledger) Load(ctx context.Context) error {
 			return fmt.Errorf("listing the ledger: %w", err)
 		}
 		for _, id := range ids {
-			if err := l.loadOne(ctx, id); err != nil {
-				return err
+			if err := l.loadOne(ctx, id); err != nil && unread == nil {
+				unread = err
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
 		}
 	}
-	l.whole.Store(true)
-	return nil
+	l.whole.Store(unread == nil)
+	return unread
 }
 
 // loadOne brings the index up to date with one record. The record's lock

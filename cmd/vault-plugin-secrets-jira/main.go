@@ -7,6 +7,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"log"
 	"os"
 
 	"github.com/hashicorp/go-hclog"
@@ -27,6 +29,9 @@ func main() {
 		fmt.Println("vault-plugin-secrets-jira", backend.Version)
 		return
 	}
+	// net/http has a word to say on standard error when a server answers twice,
+	// and quotes the answer: a token. Standard error is Vault's log.
+	log.SetOutput(io.Discard)
 	err := plugin.ServeMultiplex(&plugin.ServeOpts{
 		BackendFactoryFunc: backend.Factory,
 		// Vault before 1.12 hands the plugin its TLS configuration this way;
