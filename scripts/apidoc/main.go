@@ -36,9 +36,10 @@ const preface = `<!-- Written by "make docs" from the schemas in backend/. Do no
 
 The paths are written for an engine mounted at ` + "`jira/`" + `; with the ` + "`vault`" + `
 command leave out ` + "`/v1/`" + `. A field of a duration takes seconds or a string like
-` + "`90s`, `15m`, `24h`" + `, and is told in seconds. A write changes only the fields that
-it sends. A field that the engine does not know is ignored and named in a
-warning.
+` + "`90s`, `15m`, `24h`" + `, and is read back in seconds. A write changes only the fields
+that it sends. A field that the engine does not know is ignored and named in a
+warning. ` + "`field=@file`" + ` takes a value from a file. Sample answers leave out what
+is the same in all of Vault's: ` + "`request_id`, `wrap_info`, `warnings`, `auth`" + `.
 
 Errors carry one of these statuses, and a text that says what to do:
 
@@ -46,11 +47,14 @@ Errors carry one of these statuses, and a text that says what to do:
 |---|---|---|
 | 400 | a mistake in the request or the configuration, or a credential that Jira refuses | after it is mended |
 | 403 | the Vault token's policy does not allow it | after it is mended |
-| 404 | there is nothing under this name | |
+| 404 | a read of a config, account or role that is not there, or an empty list | |
 | 429 | no account of the role has room for another token | when a lease has ended |
 | 500 | a fault of the engine or of Vault's storage; the log has the details | |
 | 502 | an answer that Jira does not give: HTML, cut short, too big | after it is mended |
 | 503 | Jira is down, slow or asks for a pause; the text says until when, if Jira did | yes |
+
+A revoke with ` + "`-sync`" + ` that fails is answered 400 by Vault itself, whatever the
+reason; the text is the engine's.
 `
 
 // methods are the operations in the order in which they are told. A create
@@ -58,14 +62,15 @@ Errors carry one of these statuses, and a text that says what to do:
 var methods = []struct {
 	operation logical.Operation
 	method    string
-	command   string
+	command   string // of the vault command
+	needs     string // the capability in a policy
 }{
-	{logical.CreateOperation, http.MethodPost, "write"},
-	{logical.UpdateOperation, http.MethodPost, "write"},
-	{logical.PatchOperation, http.MethodPatch, "patch"},
-	{logical.ReadOperation, http.MethodGet, "read"},
-	{logical.ListOperation, "LIST", "list"},
-	{logical.DeleteOperation, http.MethodDelete, "delete"},
+	{logical.CreateOperation, http.MethodPost, "write", "`create`, and `update` of what exists"},
+	{logical.UpdateOperation, http.MethodPost, "write -format=json", "`update`"},
+	{logical.PatchOperation, http.MethodPatch, "patch", "`patch`"},
+	{logical.ReadOperation, http.MethodGet, "read -format=json", "`read`"},
+	{logical.ListOperation, "LIST", "list -format=json -detailed", "`list`"},
+	{logical.DeleteOperation, http.MethodDelete, "delete", "`delete`"},
 }
 
 // write writes the reference of paths to w.
@@ -98,21 +103,17 @@ func writePath(b *bytes.Buffer, p *framework.Path) error {
 			continue
 		}
 		told[m.method] = true
-		if err := writeOperation(b, path, m.method, m.command, operation.Properties()); err != nil {
+		if err := writeOperation(b, path, m.method, m.command, m.needs, operation.Properties()); err != nil {
 			return fmt.Errorf("%s: %w", m.operation, err)
 		}
 	}
 	return nil
 }
 
-func writeOperation(b *bytes.Buffer, path, method, command string, op framework.OperationProperties) error {
-	fmt.Fprintf(b, "\n### %s `/v1/jira/%s`\n\n%s\n", method, path, op.Summary)
+func writeOperation(b *bytes.Buffer, path, method, command, needs string, op framework.OperationProperties) error {
+	fmt.Fprintf(b, "\n### %s `/v1/jira/%s`\n\n%s A policy needs %s.\n", method, path, op.Summary, needs)
 	path = strings.NewReplacer("accounts/:name", "accounts/ci-bot", ":name", "readonly").Replace(path)
-	fmt.Fprintf(b, "\n    $ vault %s", command)
-	if command == "read" || command == "write" {
-		b.WriteString(" -format=json")
-	}
-	b.WriteString(" jira/" + strings.TrimSuffix(path, "/"))
+	fmt.Fprintf(b, "\n    $ vault %s jira/%s", command, strings.TrimSuffix(path, "/"))
 	for _, example := range op.Examples {
 		for _, field := range slices.Sorted(maps.Keys(example.Data)) {
 			fmt.Fprintf(b, " %s=%v", field, example.Data[field])
