@@ -69,6 +69,12 @@ func (c *credential) update(f fields) error {
 	return nil
 }
 
+// sentCredential tells whether a request brings a token or a password, be it
+// the same as before.
+func sentCredential(d *framework.FieldData) bool {
+	return d.Raw["token"] != nil || d.Raw["password"] != nil
+}
+
 // kind is what reads show in place of the credential: "token", "password", or
 // "" where there is none.
 func (c *credential) kind() string {

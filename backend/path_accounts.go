@@ -209,7 +209,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	if _, sent := d.Raw["token"]; sent || d.Raw["password"] != nil {
+	if sentCredential(d) {
 		b.sites.forget(name) // so that a login which Jira had refused is tried again
 	}
 	b.log(req).Info("account written", "account", name)
@@ -220,9 +220,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 // that was not sent again is the one in use: what Jira has refused of it is not
 // tried again for the sake of another field.
 func (b *backend) trialClient(c *config, name string, before, a *account, d *framework.FieldData) (*jira.Client, error) {
-	_, newToken := d.Raw["token"]
-	_, newPassword := d.Raw["password"]
-	if before != nil && before.login() == a.login() && !newToken && !newPassword {
+	if before != nil && before.login() == a.login() && !sentCredential(d) {
 		return b.sites.client(c, name, before)
 	}
 	site, err := b.sites.trial(c)

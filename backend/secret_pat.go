@@ -128,20 +128,23 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, _ *framew
 	if err != nil {
 		return nil, err
 	}
-	err = b.endToken(ctx, req.Storage, l)
-	if err == nil {
-		err = b.ledger.Forget(ctx, l.ID)
-	} else if b.endedBefore(ctx, req.Storage, l) {
-		b.log(req).Warn("a token was revoked before, and its account deleted since", "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
-		return nil, nil
-	} else if e := b.owe(ctx, l); e != nil {
-		err = fmt.Errorf("%w; nor could the debt be written: %w", err, e)
-	}
-	if err != nil {
-		b.log(req).Warn("a token could not be revoked", "id", l.ID, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName, "error", err)
+	log := b.log(req).With("id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
+	if err := b.endToken(ctx, req.Storage, l); err != nil {
+		if b.endedBefore(ctx, req.Storage, l) {
+			log.Warn("token revoked before, and its account deleted since")
+			return nil, nil
+		}
+		if e := b.owe(ctx, l); e != nil {
+			err = fmt.Errorf("%w; nor could the debt be written: %w", err, e)
+		}
+		log.Warn("a token could not be revoked", "error", err)
 		return nil, err
 	}
-	b.log(req).Info("token revoked", "id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
+	if err := b.ledger.Forget(ctx, l.ID); err != nil {
+		log.Warn("a token is revoked, but its record could not be removed", "error", err)
+		return nil, err
+	}
+	log.Info("token revoked")
 	return nil, nil
 }
 

@@ -165,9 +165,7 @@ func (j tokenJSON) token() (t Token, err error) {
 	if t.Expires.Year() >= 9999 { // how some versions say never
 		t.Expires = time.Time{}
 	}
-	if t.LastUsed, err = parseTime(j.LastUsed); err != nil {
-		return t, fmt.Errorf("its lastAccessedAt: %w", err)
-	}
+	t.LastUsed, _ = parseTime(j.LastUsed) // for people; nothing hangs on it
 	return t, nil
 }
 
