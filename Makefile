@@ -39,7 +39,7 @@ reproducible: build ## build again in another folder and compare
 	done && echo "Built again in another folder: the same bytes."
 
 lint: ## lint and check the format, with the linter pinned in scripts/tools
-	@lint=$$($(lint)) && set -x && "$$lint" config verify && "$$lint" run && "$$lint" fmt --diff
+	@lint=$$($(lint)) && set -x && "$$lint" config verify && "$$lint" run --allow-parallel-runners && "$$lint" fmt --diff
 
 fmt: ## format the code
 	@lint=$$($(lint)) && "$$lint" fmt

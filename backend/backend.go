@@ -2,8 +2,9 @@
 // keeps the two in step with Jira.
 //
 // [Factory] makes an engine for Vault. The way of a token, from a read to its
-// end, is in path_creds.go and secret_pat.go; what is written down meanwhile
-// is in package ledger, and how Jira is asked in package jira.
+// end, is in path_creds.go, mint.go and secret_pat.go, and what has to be asked
+// again in settle.go; what is written down meanwhile is in package ledger, and
+// how Jira is asked in package jira.
 //
 // Every handler runs inside edge (edge.go), which is the only place where an
 // error becomes an HTTP status. Storage keys are spelled in storage.go alone.

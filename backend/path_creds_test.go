@@ -434,6 +434,45 @@ func TestAMintGoesWhereTheRoomIs(t *testing.T) {
 	e.refuses(429, logical.ReadOperation, "creds/both", nil, `"ci-bot"`, `"release-bot"`)
 }
 
+// An account that does not work does not take its role along.
+func TestARoleOutlivesOneOfItsAccounts(t *testing.T) {
+	for name, breakIt := range map[string]func(*engine){
+		"its token is deleted": func(e *engine) { e.jira.Delete(e.jira.Tokens("release-bot")[0].ID) },
+		"it is not active":     func(e *engine) { e.jira.SetUser("release-bot", func(u *jiratest.User) { u.Inactive = true }) },
+		"it is full of others' tokens": func(e *engine) {
+			for range 9 {
+				e.pat("release-bot")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := configured(t, jiratest.Options{})
+			e.write("accounts/release-bot", map[string]any{"username": "release-bot", "token": e.pat("release-bot")})
+			e.write("roles/both", map[string]any{"accounts": "release-bot,ci-bot"})
+			breakIt(e)
+			var secrets []*logical.Secret
+			for range 8 {
+				secrets = append(secrets, e.issue("both", nil).Secret)
+			}
+			if a, b := e.ledger.Held("ci-bot"), e.ledger.Held("release-bot"); a != 8 || b != 0 {
+				t.Errorf("held %d and %d", a, b)
+			}
+			// With none left, all that is wrong is told.
+			resp, err := e.request(t.Context(), logical.ReadOperation, "creds/both", nil)
+			if err == nil {
+				t.Fatal("a ninth token for ci-bot")
+			}
+			if text := err.Error(); !strings.Contains(text, `as account "release-bot"`) || !strings.Contains(text, `account "ci-bot" holds 8`) {
+				t.Errorf("%v %v", resp, err)
+			}
+			for _, s := range secrets {
+				e.revoke(s)
+			}
+			e.nothingHeld()
+		})
+	}
+}
+
 // What Jira says of the token decides how long the lease can be.
 func TestALeaseIsNeverLongerThanItsToken(t *testing.T) {
 	e := configured(t, jiratest.Options{Switches: jiratest.Switches{MaxDays: 1, ClampDays: true}})

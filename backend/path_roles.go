@@ -34,7 +34,7 @@ func (b *backend) pathRoles() *framework.Path {
 		},
 		"accounts": {
 			Type:        framework.TypeCommaStringSlice,
-			Description: "Names of the accounts to mint for. Each mint takes the one with the most room.",
+			Description: "Names of the accounts to mint for. Each mint takes the one with the most room, and the next where Jira refuses it.",
 		},
 		"ttl": {
 			Type:        framework.TypeDurationSecond,

@@ -81,7 +81,7 @@ func TestAMintThatHappenedTwiceIsEndedTwice(t *testing.T) {
 // lostMint makes a token whose answer never reaches the ledger.
 func (e *engine) lostMint() *ledger.Record {
 	e.t.Helper()
-	m, err := e.intend(e.t.Context(), &logical.Request{Storage: e.storage}, "readonly", 0)
+	m, err := e.intend(e.t.Context(), &logical.Request{Storage: e.storage}, "readonly", 0, nil)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestReadersWhoSettleAtOnce(t *testing.T) {
 // A ledger that is read while a mint runs does not make its intent a lost one.
 func TestAMintThatRunsWhileTheLedgerIsRead(t *testing.T) {
 	e := configured(t, jiratest.Options{})
-	m, err := e.intend(t.Context(), &logical.Request{Storage: e.storage}, "readonly", 0)
+	m, err := e.intend(t.Context(), &logical.Request{Storage: e.storage}, "readonly", 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
