@@ -473,6 +473,25 @@ func TestARoleOutlivesOneOfItsAccounts(t *testing.T) {
 	}
 }
 
+// Where it is not certain that nothing was made, one try has to be enough.
+func TestNoSecondAccountAfterAnUnclearAnswer(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.write("accounts/release-bot", map[string]any{"username": "release-bot", "token": e.pat("release-bot")})
+	e.write("roles/both", map[string]any{"accounts": "release-bot,ci-bot"})
+	e.jira.ResetCalls()
+	page := jiratest.Fault{Method: "POST", Path: tokensAPI, Nth: 1, Do: jiratest.AnswerAfter, Status: 401, Header: http.Header{"Content-Type": {"text/html"}}, Body: "<html></html>"}
+	e.jira.Fault(page)
+	resp, err := e.request(t.Context(), logical.ReadOperation, "creds/both", nil)
+	e.failed(400, resp, err, "401")
+	if n := e.jira.Count("POST", tokensAPI); n != 1 {
+		t.Errorf("%d mints", n)
+	}
+	// The login rests now, so the token is found once it is written again.
+	e.write("accounts/release-bot", map[string]any{"token": e.pat("release-bot")})
+	e.settleAccounts(t.Context(), &logical.Request{Storage: e.storage}, true, "release-bot")
+	e.nothingHeld()
+}
+
 // What Jira says of the token decides how long the lease can be.
 func TestALeaseIsNeverLongerThanItsToken(t *testing.T) {
 	e := configured(t, jiratest.Options{Switches: jiratest.Switches{MaxDays: 1, ClampDays: true}})

@@ -213,3 +213,19 @@ func TestAMintThatRunsWhileTheLedgerIsRead(t *testing.T) {
 		t.Errorf("unsettled: %v", ids)
 	}
 }
+
+// Somebody else may have settled what we were about to.
+func TestWhatIsSettledAlreadyIsNoFailure(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	client, err := e.client(t.Context(), e.storage, "ci-bot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := e.lostMint()
+	for range 2 {
+		if err := e.settle(t.Context(), client, r); err != nil {
+			t.Error(err)
+		}
+	}
+	e.nothingHeld()
+}

@@ -347,3 +347,16 @@ func TestParseTime(t *testing.T) {
 		}
 	}
 }
+
+// TestMintForSomebodyElse: an answer that was given to another user is none of
+// ours, and its secret is nobody's to hand out.
+func TestMintForSomebodyElse(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	const body = `{"id":412,"name":"nightly","rawToken":"MzkwNTU4Mzk3OTA3OpDhaKBEU8TxqWoeq7YHb42pjeXs"}`
+	s.Fault(jiratest.Fault{Method: "POST", Do: jiratest.Answer, Status: http.StatusCreated, Header: http.Header{"X-Ausername": {"other"}}, Body: body})
+	_, secret, err := bearer(t, s, "ci").CreateToken(t.Context(), "nightly", 1)
+	wants(t, err, Nonsense, "given to")
+	if secret != "" || NothingMade(err) {
+		t.Errorf("got %q, nothing made: %v", secret, NothingMade(err))
+	}
+}
