@@ -74,7 +74,7 @@ func TestPathHelp(t *testing.T) {
 	}
 }
 
-// All that asks Jira or writes is done where writing is safe.
+// All that asks Jira, writes, or tells what is held, is done on the active node.
 func TestStandbysForward(t *testing.T) {
 	e := configured(t, jiratest.Options{})
 	before := e.storage.dump(t)
@@ -82,7 +82,8 @@ func TestStandbysForward(t *testing.T) {
 		e.standby(state)
 		for path, ops := range map[string][]logical.Operation{
 			"config":         {logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation, logical.DeleteOperation},
-			"accounts/x":     {logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation, logical.DeleteOperation},
+			"accounts/x":     {logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation, logical.DeleteOperation, logical.ReadOperation},
+			"accounts/":      {logical.ListOperation},
 			"roles/x":        {logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation, logical.DeleteOperation},
 			"creds/readonly": {logical.ReadOperation, logical.UpdateOperation},
 		} {

@@ -33,6 +33,16 @@ func TestLostMintsGiveTheirPlacesBack(t *testing.T) {
 		t.Errorf("%d places taken", n)
 	}
 
+	// What was looked for takes no place, and is not looked for by every reader
+	// whom there is no room for.
+	second := e.issue("readonly", nil).Secret
+	e.jira.ResetCalls()
+	e.refuses(429, logical.ReadOperation, "creds/readonly", nil, "holds 2 of the 2")
+	if n := len(e.jira.Calls()); n != 0 {
+		t.Errorf("%d calls for a reader without room", n)
+	}
+	e.revoke(second)
+
 	// The late requests may land for a day: until then the account is needed.
 	e.must(logical.DeleteOperation, "roles/readonly", nil)
 	e.revoke(secret)

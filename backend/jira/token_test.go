@@ -3,8 +3,10 @@ package jira
 import (
 	"fmt"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -358,5 +360,49 @@ func TestMintForSomebodyElse(t *testing.T) {
 	wants(t, err, Nonsense, "given to")
 	if secret != "" || NothingMade(err) {
 		t.Errorf("got %q, nothing made: %v", secret, NothingMade(err))
+	}
+}
+
+// TestDeleteGoesFirst: where calls are short of room, what ends a token goes
+// before what makes one, though it came later.
+func TestDeleteGoesFirst(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	k, _ := s.Mint("ci", "nightly", 1)
+	gate := NewGate(1)
+	_, secret := s.Mint("ci", "the engine's own", 30)
+	c := newSite(t, s, Options{Gate: gate}).As(Login{Username: "ci", Token: secret})
+	s.ResetCalls()
+	// Somebody holds the only place until both wait.
+	if err := gate.enter(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	waiting := func(n int) {
+		for {
+			gate.mu.Lock()
+			have := len(gate.urgent) + len(gate.others)
+			gate.mu.Unlock()
+			if have == n {
+				return
+			}
+			runtime.Gosched()
+		}
+	}
+	var calls sync.WaitGroup
+	calls.Go(func() {
+		if _, _, err := c.CreateToken(t.Context(), "second", 1); err != nil {
+			t.Error(err)
+		}
+	})
+	waiting(1)
+	calls.Go(func() {
+		if err := c.DeleteToken(t.Context(), key(k)); err != nil {
+			t.Error(err)
+		}
+	})
+	waiting(2)
+	gate.leave(nil, false)
+	calls.Wait()
+	if made := s.Calls(); len(made) != 2 || made[0].Method != "DELETE" {
+		t.Errorf("calls %v", made)
 	}
 }
