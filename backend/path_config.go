@@ -13,7 +13,7 @@ import (
 	"vault-plugin-secrets-jira/backend/jira"
 )
 
-func (b *backend) pathConfig() *framework.Path {
+func configFields() map[string]*framework.FieldSchema {
 	fields := credentialFields("a Jira administrator")
 	maps.Copy(fields, map[string]*framework.FieldSchema{
 		"url": {
@@ -76,6 +76,11 @@ func (b *backend) pathConfig() *framework.Path {
 			Default:     true,
 		},
 	})
+	return fields
+}
+
+func (b *backend) pathConfig() *framework.Path {
+	fields := configFields()
 	return &framework.Path{
 		Pattern:        "config",
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},

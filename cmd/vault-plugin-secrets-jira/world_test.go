@@ -283,7 +283,8 @@ func (w *world) start(log string, stdout *os.File, path string, args ...string) 
 	}
 	cmd := exec.CommandContext(w.t.Context(), path, args...)
 	cmd.Stderr = file
-	cmd.Env = append(os.Environ(), "HOME="+home, "VAULT_DEV_ROOT_TOKEN_ID="+w.root)
+	// A plugin that is killed leaves its socket in TMPDIR.
+	cmd.Env = append(os.Environ(), "HOME="+home, "TMPDIR="+suite.dir, "VAULT_DEV_ROOT_TOKEN_ID="+w.root)
 	if stdout != nil {
 		cmd.Stdout = stdout
 	}
