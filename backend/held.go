@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
@@ -48,6 +49,33 @@ func (b *backend) holdsNothing(ctx context.Context, req *logical.Request, accoun
 		return nil
 	}
 	return b.whatIsHeld(ctx, req, account, ids)
+}
+
+// clear does what can be done so that the accounts hold nothing: what is
+// unsettled is settled, and where the request says force, what leases hold is
+// given up and ended. Such a lease renews no more, and ends without a call.
+func (b *backend) clear(ctx context.Context, req *logical.Request, d *framework.FieldData, accounts ...string) error {
+	force := false
+	change(fields{FieldData: d}, "force", &force)
+	for _, account := range accounts {
+		if !force {
+			break
+		}
+		if err := b.ledgerIsWhole(); err != nil {
+			return err
+		}
+		for _, id := range b.ledger.IDs(account) {
+			r, err := b.ledger.Read(ctx, id)
+			if err == nil && r.State == ledger.Issued {
+				err = b.ledger.Owe(ctx, id, "")
+			}
+			if err != nil && !errors.Is(err, ledger.ErrMissing) {
+				return err
+			}
+		}
+	}
+	b.settleAccounts(ctx, req, true, accounts...)
+	return nil
 }
 
 // whatIsHeld says what the records of account are, and how to get rid of them.

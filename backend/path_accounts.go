@@ -28,7 +28,8 @@ type account struct {
 func (b *backend) pathAccounts() *framework.Path {
 	fields := credentialFields("the user")
 	maps.Copy(fields, map[string]*framework.FieldSchema{
-		"name": nameField("account"),
+		"name":  nameField("account"),
+		"force": forceField(),
 		"type": {
 			Type:          framework.TypeString,
 			Description:   "What the account is: user, a Jira user.",
@@ -60,7 +61,7 @@ func (b *backend) pathAccounts() *framework.Path {
 				"user_key":        {Type: framework.TypeString, Description: "Jira's own key of the user, which survives a rename."},
 				"held":            {Type: framework.TypeInt, Description: "How many tokens of leases the account holds."},
 				"room":            {Type: framework.TypeInt, Description: "How many more it can hold."},
-			}, "name", "token", "password"),
+			}, "name", "token", "password", "force"),
 			request: map[string]any{"username": "ci-bot", "token": "@token"},
 			change:  map[string]any{"max_tokens": 20},
 			example: map[string]any{
@@ -83,7 +84,8 @@ other account's. A credential that Jira has refused is not used again until the
 account is written.
 
 An account cannot be deleted while roles name it, nor be deleted or be given to
-another user while tokens of it are alive: the error says how to end them.
+another user while tokens of it are alive: the error says how to end them, and
+force=true on a delete ends them first.
 `),
 	}
 }
@@ -310,15 +312,16 @@ func (b *backend) deleteAccount(ctx context.Context, req *logical.Request, d *fr
 	if err != nil {
 		return nil, err
 	}
-	b.settleAccounts(ctx, req, true, name)
-	b.resources.Lock()
-	defer b.resources.Unlock()
-	roles, err := b.rolesOf(ctx, req.Storage, name)
-	if err != nil {
+	if err := b.namedByNoRole(ctx, req.Storage, name); err != nil { // or force would end its tokens for nothing
 		return nil, err
 	}
-	if len(roles) > 0 {
-		return nil, mistakef("account %q cannot be deleted: roles name it: %s; take it out of them, or delete them, first", name, strings.Join(roles, ", "))
+	if err := b.clear(ctx, req, d, name); err != nil {
+		return nil, err
+	}
+	b.resources.Lock()
+	defer b.resources.Unlock()
+	if err := b.namedByNoRole(ctx, req.Storage, name); err != nil {
+		return nil, err
 	}
 	if err := b.holdsNothing(ctx, req, name); err != nil {
 		return nil, fmt.Errorf("account %q cannot be deleted: %w", name, err)
@@ -328,6 +331,18 @@ func (b *backend) deleteAccount(ctx context.Context, req *logical.Request, d *fr
 	}
 	b.sites.forget(name)
 	return nil, nil
+}
+
+// namedByNoRole refuses an account that roles name.
+func (b *backend) namedByNoRole(ctx context.Context, s logical.Storage, name string) error {
+	roles, err := b.rolesOf(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	if len(roles) > 0 {
+		return mistakef("account %q cannot be deleted: roles name it: %s; take it out of them, or delete them, first", name, strings.Join(roles, ", "))
+	}
+	return nil
 }
 
 // client returns the client that calls the configured site as account name.

@@ -16,6 +16,7 @@ import (
 func configFields() map[string]*framework.FieldSchema {
 	fields := credentialFields("a Jira administrator")
 	maps.Copy(fields, map[string]*framework.FieldSchema{
+		"force": forceField(),
 		"url": {
 			Type:        framework.TypeString,
 			Description: "Address of Jira with its context path, if it has one. https, unless the host is loopback or allow_http is set.",
@@ -93,7 +94,7 @@ func (b *backend) pathConfig() *framework.Path {
 			answer: answerFields(fields, map[string]*framework.FieldSchema{
 				"credential_kind": {Type: framework.TypeString, Description: "What the admin's credential is: token, password, or empty for none."},
 				"version":         {Type: framework.TypeString, Description: "Version of Jira when the configuration was written; empty where Jira did not say."},
-			}, "token", "password", "client_key"),
+			}, "token", "password", "client_key", "force"),
 			request: map[string]any{"url": "https://jira.example.com"},
 			change:  map[string]any{"request_timeout": "5s"},
 			example: map[string]any{
@@ -112,7 +113,8 @@ is stored. A write changes only the fields that it sends.
     vault write jira/config url=https://jira.example.com ca_cert=@ca.pem
 
 The site cannot be changed, nor the configuration be deleted, while there are
-tokens in Jira that the engine has to end: the error says how to end them.
+tokens in Jira that the engine has to end: the error says how to end them, and
+force=true on a delete ends them first.
 `),
 	}
 }
@@ -340,12 +342,14 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 	}}, nil
 }
 
-func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	accounts, err := req.Storage.List(ctx, accountsPrefix)
 	if err != nil {
 		return nil, err
 	}
-	b.settleAccounts(ctx, req, true, accounts...)
+	if err := b.clear(ctx, req, d, accounts...); err != nil {
+		return nil, err
+	}
 	b.resources.Lock()
 	defer b.resources.Unlock()
 	if err := b.holdsNothing(ctx, req, ""); err != nil {

@@ -134,6 +134,15 @@ func (b *backend) storeRevised(ctx context.Context, s logical.Storage, key strin
 	return true, store(ctx, s, key, v)
 }
 
+// forceField is the schema of force, of a delete.
+func forceField() *framework.FieldSchema {
+	return &framework.FieldSchema{
+		Type:        framework.TypeBool,
+		Description: "For a delete: first end every token that stands in its way, whatever their leases say. What Jira does not end now still stands in its way.",
+		Query:       true,
+	}
+}
+
 // exists tells Vault whether a write creates or updates what lies under
 // prefix and the request's name. A name that cannot be stored is left for the
 // write to refuse.

@@ -131,7 +131,7 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, _ *framew
 	log := b.log(req).With("id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
 	if err := b.endToken(ctx, req.Storage, l); err != nil {
 		if b.endedBefore(ctx, req.Storage, l) {
-			log.Warn("token revoked before, and its account deleted since")
+			log.Warn("token ended before, and its account or the config deleted since")
 			return nil, nil
 		}
 		if e := b.owe(ctx, l); e != nil {
@@ -148,14 +148,21 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, _ *framew
 	return nil, nil
 }
 
-// endedBefore tells whether l's token was proven gone by an earlier revoke,
-// which Vault did not live to note: the ledger has no record of it, and forgets
-// none that is not proven gone; and there is no account to ask Jira with, which
-// cannot be deleted while the ledger has records of it.
+// endedBefore tells whether l's token was proven gone before: by a revoke that
+// Vault did not live to note, or by a delete with force. The ledger has no
+// record of it, and forgets none that is not proven gone; and there is no account
+// or no config to ask Jira with, which cannot be deleted while the ledger has
+// records of them.
 func (b *backend) endedBefore(ctx context.Context, s logical.Storage, l *lease) bool {
-	_, err := b.ledger.Read(ctx, l.ID)
-	a, e := load[account](ctx, &b.decoded, s, accountsPrefix+l.Account)
-	return errors.Is(err, ledger.ErrMissing) && e == nil && a == nil
+	if _, err := b.ledger.Read(ctx, l.ID); !errors.Is(err, ledger.ErrMissing) {
+		return false
+	}
+	a, err := load[account](ctx, &b.decoded, s, accountsPrefix+l.Account)
+	if err != nil {
+		return false
+	}
+	c, err := load[config](ctx, &b.decoded, s, configKey)
+	return err == nil && (a == nil || c == nil)
 }
 
 func (b *backend) endToken(ctx context.Context, s logical.Storage, l *lease) error {

@@ -239,3 +239,39 @@ func TestWhatIsSettledAlreadyIsNoFailure(t *testing.T) {
 	}
 	e.nothingHeld()
 }
+
+// A delete with force ends what leases hold, and deletes only once all is gone.
+func TestADeleteWithForce(t *testing.T) {
+	for _, path := range []string{"accounts/ci-bot", "config"} {
+		e := configured(t, jiratest.Options{})
+		one, two := e.issue("readonly", nil).Secret, e.issue("readonly", nil).Secret
+		if path != "config" {
+			e.refuses(400, logical.DeleteOperation, path, map[string]any{"force": true}, "roles name it")
+			if names := e.alive(); len(names) != 2 {
+				t.Fatalf("refused, and yet only %v are alive", names)
+			}
+			e.must(logical.DeleteOperation, "roles/readonly", nil)
+		}
+		e.refuses(400, logical.DeleteOperation, path, map[string]any{"force": false}, "leases hold tokens")
+
+		remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Do: jiratest.Answer, Status: 503})
+		resp, err := e.request(t.Context(), logical.DeleteOperation, path, map[string]any{"force": true})
+		e.failed(400, resp, err, "2 tokens are revoked, but Jira has not ended them yet")
+		if e.read(path) == nil {
+			t.Fatalf("%s is deleted while its tokens live", path)
+		}
+		resp, err = e.renew(one, 0)
+		e.failed(400, resp, err, "being revoked")
+		remove()
+
+		e.must(logical.DeleteOperation, path, map[string]any{"force": "true"})
+		e.nothingHeld()
+		e.jira.ResetCalls()
+		e.revoke(one)
+		e.revoke(two)
+		if n := len(e.jira.Calls()); n != 0 {
+			t.Errorf("%d calls for leases whose tokens were ended", n)
+		}
+		e.nothingHeld()
+	}
+}
