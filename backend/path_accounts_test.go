@@ -124,8 +124,9 @@ func TestAccountIsCheckedAgainstJira(t *testing.T) {
 				t.Parallel()
 				e := start(t, jiratest.Options{})
 				e.write("config", map[string]any{"url": e.jira.URL(), "request_timeout": "1s"})
-				tt.fault.Method, tt.fault.Path = "GET", path
-				e.jira.Fault(tt.fault)
+				fault := tt.fault // which the other path's case has, too
+				fault.Method, fault.Path = "GET", path
+				e.jira.Fault(fault)
 				e.refuses(tt.status, logical.UpdateOperation, "accounts/ci-bot", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")}, tt.words)
 			})
 		}
