@@ -19,7 +19,7 @@ import (
 
 // edge wraps a handler: what it returns crosses from here into Vault. An
 // error gets its status, a panic ends the request and not the process, which
-// other mounts share, and no request takes longer than patience.
+// other mounts share, and no request waits for Jira longer than patience.
 func (b *backend) edge(handle framework.OperationFunc) framework.OperationFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (resp *logical.Response, err error) {
 		defer func() {

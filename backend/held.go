@@ -57,13 +57,21 @@ func (b *backend) holdsNothing(ctx context.Context, req *logical.Request, accoun
 func (b *backend) clear(ctx context.Context, req *logical.Request, d *framework.FieldData, accounts ...string) error {
 	force := false
 	change(fields{FieldData: d}, "force", &force)
-	for _, account := range accounts {
-		if !force {
-			break
-		}
-		if err := b.ledgerIsWhole(); err != nil {
+	if force {
+		if err := b.giveUp(ctx, accounts...); err != nil {
 			return err
 		}
+	}
+	b.settleAccounts(ctx, req, true, accounts...)
+	return nil
+}
+
+// giveUp writes that what leases of the accounts hold has to go.
+func (b *backend) giveUp(ctx context.Context, accounts ...string) error {
+	if err := b.ledgerIsWhole(); err != nil {
+		return err
+	}
+	for _, account := range accounts {
 		for _, id := range b.ledger.IDs(account) {
 			r, err := b.ledger.Read(ctx, id)
 			if err == nil && r.State == ledger.Issued {
@@ -74,7 +82,6 @@ func (b *backend) clear(ctx context.Context, req *logical.Request, d *framework.
 			}
 		}
 	}
-	b.settleAccounts(ctx, req, true, accounts...)
 	return nil
 }
 
@@ -108,6 +115,9 @@ func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account 
 	}
 	if intents > 0 {
 		why = append(why, fmt.Sprintf("Jira gave no clear answer to %d mints; their tokens are not known to be there, but may yet appear until %v after the mint: try again then", intents, lateLanding))
+	}
+	if len(why) == 0 { // all of it was settled while we looked
+		return retryLater("the last tokens were ended this moment: try again")
 	}
 	return mistake(strings.Join(why, "; "))
 }

@@ -87,7 +87,8 @@ func (b *backend) intend(ctx context.Context, req *logical.Request, name string,
 }
 
 // takePlace writes the intent for the account of the role with the most room
-// that is none of those passed. The error is a noRoom where none has any. The caller holds b.resources.
+// that is none of those passed. The error is a noRoom where none has any. The
+// caller holds b.resources.
 func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, c *config, r *role, passed []string) error {
 	type candidate struct {
 		name string

@@ -146,21 +146,21 @@ type tokenJSON struct {
 	LastUsed string          `json:"lastAccessedAt"`
 }
 
-// token reads j. On error the token holds what could be read, its ID first.
-func (j tokenJSON) token() (t Token, err error) {
-	id := strings.Trim(string(j.ID), `"`)
-	if !isKey(id) {
+// token reads j.
+func (j tokenJSON) token() (Token, error) {
+	t := Token{ID: strings.Trim(string(j.ID), `"`), Name: j.Name}
+	if !isKey(t.ID) {
 		return Token{}, errors.New("its id is missing or not a number")
 	}
-	t.ID, t.Name = id, j.Name
 	if t.Name == "" {
-		return t, errors.New("it has no name")
+		return Token{}, errors.New("it has no name")
 	}
+	var err error
 	if t.Created, err = parseTime(j.Created); err != nil {
-		return t, fmt.Errorf("its createdAt: %w", err)
+		return Token{}, fmt.Errorf("its createdAt: %w", err)
 	}
 	if t.Expires, err = parseTime(j.Expires); err != nil {
-		return t, fmt.Errorf("its expiringAt: %w", err)
+		return Token{}, fmt.Errorf("its expiringAt: %w", err)
 	}
 	if t.Expires.Year() >= 9999 { // how some versions say never
 		t.Expires = time.Time{}
