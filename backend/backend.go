@@ -2,9 +2,10 @@
 // keeps the two in step with Jira.
 //
 // [Factory] makes an engine for Vault. The way of a token, from a read to its
-// end, is in path_creds.go, mint.go and secret_pat.go, and what has to be asked
-// again in settle.go; what is written down meanwhile is in package ledger, and
-// how Jira is asked in package jira.
+// end, is in path_creds.go, mint.go and secret_pat.go; what Vault's requests
+// leave undone is done by worker.go, with what has to be asked again in
+// settle.go. What is written down meanwhile is in package ledger, and how Jira
+// is asked in package jira.
 //
 // Every handler runs inside edge (edge.go), which is the only place where an
 // error becomes an HTTP status. Storage keys are spelled in storage.go alone.
@@ -12,7 +13,6 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,22 +30,23 @@ import (
 var Version = "v0.1.0-dev"
 
 const (
-	// patience bounds what one request waits for Jira. A mint that is under way
-	// then may take its request_timeout on top, and half of patience to clean
-	// up: what Jira may have made is not left alone.
-	patience = 20 * time.Second
-	// grace is how long after a lease's end Vault's own revoke is waited for.
-	grace = 30 * time.Second
+	// patience bounds what one request waits for Jira, undoing what it takes to
+	// clean up after one that failed. Vault holds its state lock meanwhile, so
+	// both together are 20 s; what is not done then is the worker's.
+	patience = 15 * time.Second
+	undoing  = 5 * time.Second
 )
 
 type backend struct {
 	*framework.Backend
 	now     func() time.Time
+	storage logical.Storage // for what nobody has requested
 	ledger  *ledger.Ledger
 	sites   sites
 	mount   mountID
 	decoded decoded
-	loggers sync.Map // hclog.Logger by the mount's path
+	worker  worker
+	logger  atomic.Pointer[mounted]
 
 	// resources keeps config, accounts and roles in step with each other and
 	// with the ledger: whoever writes one of them holds it, whoever writes an
@@ -75,8 +76,9 @@ func Paths() []*framework.Path { return newBackend(nil, time.Now).Paths }
 
 func newBackend(storage logical.Storage, now func() time.Time) *backend {
 	b := &backend{
-		now:    now,
-		ledger: ledger.New(logical.NewStorageView(storage, ledgerPrefix), now),
+		now:     now,
+		storage: storage,
+		ledger:  ledger.New(logical.NewStorageView(storage, ledgerPrefix), now),
 	}
 	b.background, b.cancelBackground = context.WithCancel(context.Background())
 	b.Backend = &framework.Backend{
@@ -95,39 +97,22 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 			b.secretPAT(),
 		},
 		PathsSpecial: &logical.Paths{
-			SealWrapStorage: []string{configKey, accountsPrefix},
+			SealWrapStorage: []string{configKey, accountsPrefix, retiredPrefix},
 		},
 		InitializeFunc: b.initialize,
+		PeriodicFunc:   b.periodic,
 		Clean:          b.clean,
 	}
 	return b
 }
 
-// initialize starts to read the ledger. Vault calls it wherever the mount
-// comes to life: after mount, unseal, reload, crash, and a change of leader.
+// initialize starts the worker. Vault calls it wherever the mount comes to
+// life: after mount, unseal, reload, crash, and a change of leader.
 func (b *backend) initialize(context.Context, *logical.InitializationRequest) error {
-	if !b.WriteSafeReplicationState() {
-		return nil // a standby: requests are forwarded to where this is true
+	if b.WriteSafeReplicationState() { // else requests are forwarded to where it is
+		b.startWorker()
 	}
-	b.running.Go(b.loadLedger)
 	return nil
-}
-
-// loadLedger reads the ledger until it has succeeded or the engine ends.
-func (b *backend) loadLedger() {
-	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
-		err := b.ledger.Load(b.background)
-		if err == nil || errors.Is(err, context.Canceled) {
-			return
-		}
-		b.unread.Store(&err)
-		b.Logger().Error("the ledger could not be read, will try again", "after", wait, "error", err)
-		select {
-		case <-time.After(wait):
-		case <-b.background.Done():
-			return
-		}
-	}
 }
 
 // clean ends what runs in the background. The SDK holds a lock over all

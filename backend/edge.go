@@ -22,15 +22,16 @@ import (
 // other mounts share, and no request waits for Jira longer than patience.
 func (b *backend) edge(handle framework.OperationFunc) framework.OperationFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (resp *logical.Response, err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				b.log(req).Error("panic in a request", "operation", req.Operation, "path", req.Path, "panic", p, "stack", string(debug.Stack()))
-				resp, err = nil, logical.CodedError(http.StatusInternalServerError, "internal error: the engine's log has the details")
-			}
-		}()
+		log := b.log(req)
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		resp, err = handle(ctx, req, d)
+		err = guard(log, func() (err error) {
+			resp, err = handle(ctx, req, d)
+			return err
+		})
+		if errors.Is(err, errPanic) {
+			log.Error("the panic was in a request", "operation", req.Operation, "path", req.Path)
+		}
 		if err != nil {
 			return nil, coded(err)
 		}
@@ -42,6 +43,20 @@ func (b *backend) edge(handle framework.OperationFunc) framework.OperationFunc {
 		return resp, nil
 	}
 }
+
+// guard runs f. A panic in it ends f and not the process, which other mounts
+// share: it becomes an error, and the log tells where it was.
+func guard(log hclog.Logger, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("panic", "panic", p, "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	return f()
+}
+
+var errPanic = errors.New("internal error: the engine's log has the details")
 
 // HandleRequest is the framework's, but for a secret that is no plain value:
 // the framework's error would repeat it, and errors lie in the clear in Vault's
@@ -155,18 +170,33 @@ func status(err error) int {
 // undo returns a context for cleaning up after a request whose own context
 // may be over.
 func undo(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), patience/2)
+	return context.WithTimeout(context.WithoutCancel(ctx), undoing)
+}
+
+// mounted is a logger for the mount's path.
+type mounted struct {
+	path string
+	hclog.Logger
 }
 
 // log returns the engine's logger with the mount's path on each line: all
 // mounts of a version share one process, and one logger's name.
 func (b *backend) log(req *logical.Request) hclog.Logger {
-	if l, ok := b.loggers.Load(req.MountPoint); ok {
-		return l.(hclog.Logger) //nolint:errcheck // the only type in it
+	have := b.logger.Load()
+	if have == nil || have.path != req.MountPoint { // a mount has one path until it is moved
+		have = &mounted{req.MountPoint, b.Logger().With("mount", req.MountPoint)}
+		b.logger.Store(have)
 	}
-	l := b.Logger().With("mount", req.MountPoint)
-	b.loggers.Store(req.MountPoint, l) // a mount has one path until it is moved
-	return l
+	return have
+}
+
+// ownLog is log for what nobody has requested. Only requests tell where the
+// engine is mounted, so before the first it does not know.
+func (b *backend) ownLog() hclog.Logger {
+	if have := b.logger.Load(); have != nil {
+		return have
+	}
+	return b.Logger()
 }
 
 // seconds is a duration as Vault's API tells it.

@@ -177,10 +177,7 @@ func TestALedgerThatCannotBeReadIsReadLater(t *testing.T) {
 	if err := b.Setup(t.Context(), &logical.BackendConfig{StorageView: broken, System: e.system}); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Initialize(t.Context(), &logical.InitializationRequest{}); err != nil {
-		t.Fatal(err)
-	}
-	b.running.Wait()
+	b.loadLedger()
 	if !b.ledger.Whole() || b.ledger.Held("ci-bot") != 1 {
 		t.Errorf("whole %v, held %d", b.ledger.Whole(), b.ledger.Held("ci-bot"))
 	}

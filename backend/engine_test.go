@@ -91,7 +91,8 @@ func start(t *testing.T, o jiratest.Options) *engine {
 }
 
 // mount brings the engine to life on what storage holds, as Vault does after
-// an unseal, a reload or a crash.
+// an unseal, a reload or a crash, but for its worker: a test that wants it to
+// work says so with [engine.works] or [backend.work].
 func (e *engine) mount() {
 	e.t.Helper()
 	e.backend = newBackend(e.storage, func() time.Time { return time.Now().Add(time.Duration(e.clock.Load())) })
@@ -103,10 +104,15 @@ func (e *engine) mount() {
 	if err != nil {
 		e.t.Fatal(err)
 	}
+	e.loadLedger()
+}
+
+// works starts the worker, as Vault does.
+func (e *engine) works() {
+	e.t.Helper()
 	if err := e.Initialize(e.t.Context(), &logical.InitializationRequest{Storage: e.storage}); err != nil {
 		e.t.Fatal(err)
 	}
-	e.running.Wait() // until the ledger is read
 }
 
 // in runs a case of a table on an engine that the cases share.

@@ -19,9 +19,17 @@ import (
 // engine unable to end it.
 
 // records returns the ids of an account's records in order, of all accounts'
-// where account is empty.
+// that there are where account is empty: those of retired ones stand in nobody's
+// way.
 func (b *backend) records(account string) []string {
-	ids := b.ledger.IDs(account)
+	accounts := []string{account}
+	if account == "" {
+		accounts = slices.DeleteFunc(b.ledger.Accounts(), isRetired)
+	}
+	var ids []string
+	for _, account := range accounts {
+		ids = append(ids, b.ledger.IDs(account)...)
+	}
 	slices.Sort(ids)
 	return ids
 }
@@ -44,19 +52,24 @@ func (b *backend) holdsNothing(ctx context.Context, req *logical.Request, accoun
 	if err := b.ledgerIsWhole(); err != nil {
 		return err
 	}
-	ids := b.ledger.IDs(account)
+	ids := b.records(account)
 	if len(ids) == 0 {
 		return nil
 	}
 	return b.whatIsHeld(ctx, req, account, ids)
 }
 
-// clear does what can be done so that the accounts hold nothing: what is
-// unsettled is settled, and where the request says force, what leases hold is
-// given up and ended. Such a lease renews no more, and ends without a call.
-func (b *backend) clear(ctx context.Context, req *logical.Request, d *framework.FieldData, accounts ...string) error {
+// forced tells whether a delete says force.
+func forced(d *framework.FieldData) bool {
 	force := false
 	change(fields{FieldData: d}, "force", &force)
+	return force
+}
+
+// clear does what can be done so that the accounts hold nothing: what is
+// unsettled is settled, and by force what leases hold is given up and ended.
+// Such a lease renews no more, and ends without a call.
+func (b *backend) clear(ctx context.Context, req *logical.Request, force bool, accounts ...string) error {
 	if force {
 		if err := b.giveUp(ctx, accounts...); err != nil {
 			return err
@@ -64,6 +77,31 @@ func (b *backend) clear(ctx context.Context, req *logical.Request, d *framework.
 	}
 	b.settleAccounts(ctx, req, true, accounts...)
 	return nil
+}
+
+// release refuses while account, or any where it is empty, holds tokens. By
+// force it retires the accounts instead, and warns of what is left to be ended.
+// The caller holds b.resources.
+func (b *backend) release(ctx context.Context, req *logical.Request, force bool, account string) (warnings []string, err error) {
+	if !force {
+		return nil, b.holdsNothing(ctx, req, account)
+	}
+	accounts := []string{account}
+	if account == "" {
+		accounts = slices.DeleteFunc(b.ledger.Accounts(), isRetired)
+	}
+	left := 0
+	for _, account := range accounts {
+		n, err := b.retire(ctx, req.Storage, account)
+		if err != nil {
+			return nil, err
+		}
+		left += n
+	}
+	if left > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d tokens are not proven gone from Jira yet: the engine goes on trying, and keeps what it takes to log in, sealed, until they are", left))
+	}
+	return warnings, nil
 }
 
 // giveUp writes that what leases of the accounts hold has to go.
@@ -111,10 +149,10 @@ func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account 
 		why = append(why, "leases hold tokens, end them: "+strings.Join(slices.Sorted(maps.Keys(commands)), " && "))
 	}
 	if owed > 0 {
-		why = append(why, fmt.Sprintf("%d tokens are revoked, but Jira has not ended them yet: the engine's log says why; try again when Jira answers", owed))
+		why = append(why, fmt.Sprintf("%d tokens are revoked, but Jira has not ended them yet: the engine goes on trying, and its log says why it failed; force=true does not wait for them", owed))
 	}
 	if intents > 0 {
-		why = append(why, fmt.Sprintf("Jira gave no clear answer to %d mints; their tokens are not known to be there, but may yet appear until %v after the mint: try again then", intents, lateLanding))
+		why = append(why, fmt.Sprintf("Jira gave no clear answer to %d mints; their tokens are not known to be there, but may yet appear until %v after the mint: try again then, or do not wait with force=true", intents, ledger.LateLanding))
 	}
 	if len(why) == 0 { // all of it was settled while we looked
 		return retryLater("the last tokens were ended this moment: try again")

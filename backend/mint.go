@@ -78,7 +78,8 @@ func (b *backend) intend(ctx context.Context, req *logical.Request, name string,
 	id := ledger.NewID()
 	m.record = &ledger.Record{
 		ID: id, Name: ledger.Name(mount, id, name), Role: name,
-		Reader: ledger.Reader{EntityID: req.EntityID, DisplayName: req.DisplayName, RequestID: req.ID, RemoteAddress: remoteAddress(req)},
+		Expires: ledger.At(b.now().Add(ledger.LateLanding).AddDate(0, 0, days(m.max))), // at the latest
+		Reader:  ledger.Reader{EntityID: req.EntityID, DisplayName: req.DisplayName, RequestID: req.ID, RemoteAddress: remoteAddress(req)},
 	}
 	if err := b.takePlace(ctx, req, m, c, r, passed); err != nil {
 		return nil, err
@@ -138,10 +139,10 @@ func (m *mint) fit(t jira.Token, now time.Time) error {
 	if !t.Created.IsZero() {
 		life = t.Expires.Sub(t.Created)
 	}
-	if life < grace+time.Second {
+	if life < ledger.Grace+time.Second {
 		return nonsense(fmt.Sprintf("Jira's answer to the mint makes no sense: the new token ends at %s already", rfc3339(t.Expires)))
 	}
-	life = (life - grace).Truncate(time.Second)
+	life = (life - ledger.Grace).Truncate(time.Second)
 	if life < m.max {
 		m.max = life
 	}
@@ -178,7 +179,7 @@ func (b *backend) notMinted(ctx context.Context, req *logical.Request, m *mint, 
 	r := m.record
 	err = fmt.Errorf("minting as account %q: %w", r.Account, err)
 	if !jira.NothingMade(err) {
-		if e := b.settle(ctx, m.client, r); e != nil {
+		if e := b.settle(ctx, b.log(req), m.client, r.ID); e != nil {
 			b.log(req).Warn("a token may have been made; its intent stays in the ledger", "id", r.ID, "account", r.Account, "token_name", r.Name, "error", e)
 		}
 		return err

@@ -284,7 +284,7 @@ func TestALeaseIsNeverLongerThanItsToken(t *testing.T) {
 	e := configured(t, jiratest.Options{Switches: jiratest.Switches{MaxDays: 1, ClampDays: true}})
 	e.write("roles/long", map[string]any{"accounts": "ci-bot", "ttl": "48h", "max_ttl": "72h"})
 	resp := e.issue("long", nil)
-	if want := 24*time.Hour - grace; resp.Secret.TTL != want || resp.Secret.MaxTTL != want {
+	if want := 24*time.Hour - ledger.Grace; resp.Secret.TTL != want || resp.Secret.MaxTTL != want {
 		t.Errorf("lease %+v, want %v", resp.Secret.LeaseOptions, want)
 	}
 	if len(resp.Warnings) == 0 {
@@ -300,12 +300,12 @@ func TestFit(t *testing.T) {
 		want  time.Duration // 0: refused
 	}{
 		"as asked":               {jira.Token{Created: now, Expires: now.Add(48 * time.Hour)}, 24 * time.Hour},
-		"cut to a day":           {jira.Token{Created: now, Expires: now.Add(24 * time.Hour)}, 24*time.Hour - grace},
-		"Jira's clock is ahead":  {jira.Token{Created: now.Add(time.Hour), Expires: now.Add(25 * time.Hour)}, 24*time.Hour - grace},
-		"Jira's clock is behind": {jira.Token{Created: now.Add(-time.Hour), Expires: now.Add(23 * time.Hour)}, 24*time.Hour - grace},
-		"no creation":            {jira.Token{Expires: now.Add(12 * time.Hour)}, 12*time.Hour - grace},
+		"cut to a day":           {jira.Token{Created: now, Expires: now.Add(24 * time.Hour)}, 24*time.Hour - ledger.Grace},
+		"Jira's clock is ahead":  {jira.Token{Created: now.Add(time.Hour), Expires: now.Add(25 * time.Hour)}, 24*time.Hour - ledger.Grace},
+		"Jira's clock is behind": {jira.Token{Created: now.Add(-time.Hour), Expires: now.Add(23 * time.Hour)}, 24*time.Hour - ledger.Grace},
+		"no creation":            {jira.Token{Expires: now.Add(12 * time.Hour)}, 12*time.Hour - ledger.Grace},
 		"never":                  {jira.Token{Created: now}, 24 * time.Hour},
-		"too short":              {jira.Token{Created: now, Expires: now.Add(grace)}, 0},
+		"too short":              {jira.Token{Created: now, Expires: now.Add(ledger.Grace)}, 0},
 		"in the past":            {jira.Token{Created: now, Expires: now.Add(-time.Hour)}, 0},
 		"in the year 1":          {jira.Token{Created: now, Expires: time.Time{}.Add(time.Second)}, 0},
 	} {

@@ -214,6 +214,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 	if sentCredential(d) {
 		b.sites.forget(name) // so that a login which Jira had refused is tried again
 	}
+	b.rouse()
 	b.log(req).Info("account written", "account", name)
 	return nil, nil
 }
@@ -315,7 +316,8 @@ func (b *backend) deleteAccount(ctx context.Context, req *logical.Request, d *fr
 	if err := b.namedByNoRole(ctx, req.Storage, name); err != nil { // or force would end its tokens for nothing
 		return nil, err
 	}
-	if err := b.clear(ctx, req, d, name); err != nil {
+	force := forced(d)
+	if err := b.clear(ctx, req, force, name); err != nil {
 		return nil, err
 	}
 	b.resources.Lock()
@@ -323,14 +325,16 @@ func (b *backend) deleteAccount(ctx context.Context, req *logical.Request, d *fr
 	if err := b.namedByNoRole(ctx, req.Storage, name); err != nil {
 		return nil, err
 	}
-	if err := b.holdsNothing(ctx, req, name); err != nil {
+	warnings, err := b.release(ctx, req, force, name)
+	if err != nil {
 		return nil, fmt.Errorf("account %q cannot be deleted: %w", name, err)
 	}
 	if err := remove(ctx, &b.decoded, req.Storage, accountsPrefix+name); err != nil {
 		return nil, err
 	}
 	b.sites.forget(name)
-	return nil, nil
+	b.rouse()
+	return warned(warnings), nil
 }
 
 // namedByNoRole refuses an account that roles name.
@@ -347,6 +351,9 @@ func (b *backend) namedByNoRole(ctx context.Context, s logical.Storage, name str
 
 // client returns the client that calls the configured site as account name.
 func (b *backend) client(ctx context.Context, s logical.Storage, name string) (*jira.Client, error) {
+	if isRetired(name) {
+		return b.retiredClient(ctx, s, name)
+	}
 	c, err := b.loadConfig(ctx, s)
 	if err != nil {
 		return nil, err

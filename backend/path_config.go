@@ -228,6 +228,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	if err != nil {
 		return nil, err
 	}
+	b.rouse()
 	b.log(req).Info("config written")
 	return warned(warnings), nil
 }
@@ -347,13 +348,19 @@ func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	if err := b.clear(ctx, req, d, accounts...); err != nil {
+	force := forced(d)
+	if err := b.clear(ctx, req, force, accounts...); err != nil {
 		return nil, err
 	}
 	b.resources.Lock()
 	defer b.resources.Unlock()
-	if err := b.holdsNothing(ctx, req, ""); err != nil {
+	warnings, err := b.release(ctx, req, force, "")
+	if err != nil {
 		return nil, fmt.Errorf("config cannot be deleted: %w", err)
 	}
-	return nil, remove(ctx, &b.decoded, req.Storage, configKey)
+	if err := remove(ctx, &b.decoded, req.Storage, configKey); err != nil {
+		return nil, err
+	}
+	b.rouse()
+	return warned(warnings), nil
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/ledger"
 )
 
 // credentialTypePAT is a role that hands out personal access tokens, the only
@@ -113,7 +115,7 @@ func (r *role) validate(maxTokenDays int) error {
 		return mistakef("ttl and max_ttl must be more than zero")
 	case r.MaxTTL > 0 && r.TTL > r.MaxTTL:
 		return mistakef("ttl %v is more than max_ttl %v", time.Duration(r.TTL)*time.Second, time.Duration(r.MaxTTL)*time.Second)
-	case r.MaxTTL > maxTokenDays*24*3600-int(grace/time.Second):
+	case r.MaxTTL > maxTokenDays*24*3600-int(ledger.Grace/time.Second):
 		return mistakef("max_ttl %v needs a token of %d days, with half a minute to spare, and max_token_days of the config is %d", time.Duration(r.MaxTTL)*time.Second, days(time.Duration(r.MaxTTL)*time.Second), maxTokenDays)
 	}
 	for i, name := range r.Accounts {
@@ -128,7 +130,7 @@ func (r *role) validate(maxTokenDays int) error {
 // Vault before Jira ends the token: whole days, which is all Jira knows.
 func days(longest time.Duration) int {
 	const day = 24 * time.Hour
-	return int((longest + grace + day - 1) / day)
+	return int((longest + ledger.Grace + day - 1) / day)
 }
 
 // terms are how long a lease may last.
@@ -140,7 +142,7 @@ type terms struct {
 // for increment, or for nothing special where it is 0. The warnings say what
 // was cut.
 func (b *backend) terms(r *role, maxTokenDays int, increment time.Duration) (terms, []string, error) {
-	longest := time.Duration(maxTokenDays)*24*time.Hour - grace
+	longest := time.Duration(maxTokenDays)*24*time.Hour - ledger.Grace
 	longest = min(longest, b.System().MaxLeaseTTL())
 	if r.MaxTTL > 0 {
 		longest = min(longest, time.Duration(r.MaxTTL)*time.Second)

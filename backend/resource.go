@@ -138,7 +138,7 @@ func (b *backend) storeRevised(ctx context.Context, s logical.Storage, key strin
 func forceField() *framework.FieldSchema {
 	return &framework.FieldSchema{
 		Type:        framework.TypeBool,
-		Description: "For a delete: first end every token that stands in its way, whatever their leases say. What Jira does not end now still stands in its way.",
+		Description: "For a delete: first end every token that stands in its way, whatever their leases say. What Jira does not end now the engine goes on trying to end, and keeps what it takes to log in, sealed, until then.",
 		Query:       true,
 	}
 }

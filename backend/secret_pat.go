@@ -23,8 +23,15 @@ func (b *backend) secretPAT() *framework.Secret {
 		Fields: map[string]*framework.FieldSchema{
 			"token": {Type: framework.TypeString, Description: "A Jira personal access token.", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
 		},
-		Renew:  b.edge(b.renewPAT),
-		Revoke: b.edge(b.revokePAT),
+		Renew: b.edge(b.renewPAT),
+		Revoke: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+			// Vault gives those revokes a deadline that it has queued, and that
+			// it will repeat; a person waits for the others.
+			_, queued := ctx.Deadline()
+			return b.edge(func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+				return nil, b.revokePAT(ctx, req, queued)
+			})(ctx, req, d)
+		},
 	}
 }
 
@@ -121,31 +128,67 @@ func (b *backend) termsNow(ctx context.Context, s logical.Storage, l *lease) (te
 	return t, nil
 }
 
-// revokePAT deletes the token in Jira and then forgets it. It says done only
-// when the token is proven gone; until then the ledger owes it.
-func (b *backend) revokePAT(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+// takenOver is how long a token has to be owed until the engine takes the debt
+// over from Vault. A queued revoke is tried six times in some ten minutes, and
+// its lease turns irrevocable with the last; this leaves tries to spare.
+const takenOver = time.Minute
+
+// revokePAT deletes the token in Jira and then forgets it. It says done when the
+// token is proven gone; until then the ledger owes it, and the worker goes on
+// trying, whatever becomes of the lease.
+//
+// A revoke that is queued asks Jira only once. After that it waits for the
+// worker, and lets Vault drop the lease when the debt is old enough. Any other
+// is told the truth.
+func (b *backend) revokePAT(ctx context.Context, req *logical.Request, queued bool) error {
 	l, err := decodeLease(req.Secret.InternalData)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	log := b.log(req).With("id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
-	if err := b.endToken(ctx, req.Storage, l); err != nil {
+	tainted := b.System().Tainted()
+	account := l.Account
+	r, err := b.ledger.Read(ctx, l.ID)
+	switch {
+	case err != nil: // none, or none to be had: the lease's data is enough
+	case r.State == ledger.Owed && queued && !tainted:
+		if owed := b.now().Sub(r.OwedAt.Time()); owed < takenOver {
+			return retryLater("the token is still to be ended in Jira: the engine goes on trying, and the log says why it failed")
+		}
+		log.Warn("Jira has not ended a token yet: the engine goes on trying, and Vault may drop the lease", "owed_since", r.OwedAt.Time())
+		return nil
+	default:
+		account = r.Account
+		if r.State == ledger.Issued && b.now().After(r.LeaseEnd.Time().Add(-ledger.Grace)) {
+			// Nobody may have asked for this: the lease has run out, as this node
+			// sees it. One that was deposed may not know that its successor has
+			// renewed it, but it cannot write either.
+			if err := b.ledger.Owe(ctx, l.ID, l.TokenID); err != nil && !errors.Is(err, ledger.ErrMissing) {
+				return err
+			}
+		}
+	}
+	if err := b.endToken(ctx, req.Storage, account, l.TokenID); err != nil {
 		if b.endedBefore(ctx, req.Storage, l) {
 			log.Warn("token ended before, and its account or the config deleted since")
-			return nil, nil
+			return nil
 		}
 		if e := b.owe(ctx, l); e != nil {
 			err = fmt.Errorf("%w; nor could the debt be written: %w", err, e)
 		}
 		log.Warn("a token could not be revoked", "error", err)
-		return nil, err
+		return err
 	}
 	if err := b.ledger.Forget(ctx, l.ID); err != nil {
 		log.Warn("a token is revoked, but its record could not be removed", "error", err)
-		return nil, err
+		return err
 	}
 	log.Info("token revoked")
-	return nil, nil
+	if n := b.unpaid(); tainted && n > 0 {
+		// Once the last lease is gone, Vault wipes the ledger.
+		return retryLater(fmt.Sprintf("this token is revoked, but %d others are still to be ended in Jira: disable the engine again when they are, the log says why they are not", n))
+	}
+	return nil
 }
 
 // endedBefore tells whether l's token was proven gone before: by a revoke that
@@ -165,13 +208,13 @@ func (b *backend) endedBefore(ctx context.Context, s logical.Storage, l *lease) 
 	return err == nil && (a == nil || c == nil)
 }
 
-func (b *backend) endToken(ctx context.Context, s logical.Storage, l *lease) error {
-	client, err := b.client(ctx, s, l.Account)
+func (b *backend) endToken(ctx context.Context, s logical.Storage, account, tokenID string) error {
+	client, err := b.client(ctx, s, account)
 	if err != nil {
 		return err
 	}
-	if err := client.DeleteToken(ctx, l.TokenID); err != nil {
-		return fmt.Errorf("revoking as account %q: %w", l.Account, err)
+	if err := client.DeleteToken(ctx, tokenID); err != nil {
+		return fmt.Errorf("revoking as account %q: %w", account, err)
 	}
 	return nil
 }

@@ -3,91 +3,172 @@ package backend
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
-// lateLanding is how long after an intent a request that was lost on its way
-// may yet reach Jira and make the token.
-const lateLanding = 24 * time.Hour
-
 // settleAccounts asks Jira about what is unsettled of the accounts: mints
 // whose answers were lost, and tokens that could not be ended. It tells whether
 // there was anything to ask. Intents that were sought before are looked for
-// again only if sought is set. What Jira does not settle now stays.
+// again only if sought is set. What Jira does not settle now stays, for the
+// worker.
 func (b *backend) settleAccounts(ctx context.Context, req *logical.Request, sought bool, accounts ...string) (tried bool) {
 	for _, account := range accounts {
-		var intents, owed []*ledger.Record
-		for _, id := range b.ledger.Unsettled(account, sought) {
-			r, err := b.ledger.Read(ctx, id)
-			switch {
-			case err != nil: // settled by somebody else, or storage is away
-			case r.State == ledger.Intended:
-				intents = append(intents, r)
-			case r.State == ledger.Owed:
-				owed = append(owed, r)
-			}
-		}
-		if len(intents)+len(owed) == 0 {
+		ids := b.ledger.Unsettled(account, sought)
+		if len(ids) == 0 {
 			continue
 		}
 		tried = true
 		client, err := b.client(ctx, req.Storage, account)
 		if err == nil {
-			err = errors.Join(b.settle(ctx, client, intents...), b.pay(ctx, client, owed))
+			err = b.settle(ctx, b.log(req).With("account", account), client, ids...)
 		}
 		if err != nil {
-			b.log(req).Warn("not all is settled", "account", account, "intents", len(intents), "owed", len(owed), "error", err)
+			b.log(req).Warn("not all is settled", "account", account, "records", len(ids), "error", err)
 		}
 	}
 	return tried
 }
 
-// settle finds out whether Jira made the tokens of intents whose mints have
-// ended without a clear answer, and ends those it made. All are the user's
-// that client logs in as. No error means that each was ended, or is not there
-// now; then its intent stays until no late request can make it any more.
-func (b *backend) settle(ctx context.Context, client *jira.Client, intents ...*ledger.Record) error {
-	if len(intents) == 0 {
-		return nil
-	}
-	tokens, err := client.Tokens(ctx)
-	if err != nil {
-		return err
-	}
+// settle does for records of one account, whose user client logs in as, what
+// they are due: lost mints are looked for and ended if found, tokens past their
+// lease's end and those owed are ended. No error means that all of that is done
+// which could be done now.
+//
+// An error that only one record is to blame for makes it due later. One of the
+// site, the account or storage ends the attempt.
+func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Client, ids ...string) error {
+	var lost, over, owed []*ledger.Record
 	var failed error
-	for _, r := range intents {
-		var made []string
-		for _, t := range tokens {
-			if r.Named(t.Name) {
-				made = append(made, t.ID)
+	now := b.now()
+	for _, id := range ids {
+		r, err := b.ledger.Read(ctx, id)
+		switch {
+		case errors.Is(err, ledger.ErrMissing): // somebody else has settled it
+		case err != nil:
+			b.ledger.Later(id, unreadableRest)
+			failed = errors.Join(failed, err)
+		case r.NeverIssued():
+			lost = append(lost, r)
+		case r.State == ledger.Owed:
+			owed = append(owed, r)
+		case r.Over(now):
+			over = append(over, r)
+		default: // renewed, which only storage knew
+			failed = errors.Join(failed, unlessSettled(b.ledger.Refresh(ctx, id)))
+		}
+	}
+	if len(lost)+len(over) > 0 {
+		tokens, date, err := client.TokensDated(ctx)
+		if err != nil {
+			return errors.Join(failed, err)
+		}
+		clock := b.compare(date, now)
+		if clock.doubt != "" {
+			log.Warn(clock.doubt+": tokens past their lease's end are left to Vault until they are past it by both clocks", "jira_clock", date, "own_clock", now)
+		}
+		err = b.each(log, lost, func(r *ledger.Record) error { return b.settleLost(ctx, log, client, r, tokens, clock) })
+		if halts(err) {
+			return errors.Join(failed, err)
+		}
+		failed = errors.Join(failed, err)
+		for _, r := range over {
+			// First the write, which only the active node can make, then the
+			// delete: a node that was deposed must not end what its successor
+			// has renewed.
+			err := b.ledger.Overdue(ctx, r.ID, clock.surely)
+			state := (*ledger.StateError)(nil)
+			switch {
+			case err == nil:
+				log.Warn("a lease is over, and Vault has not revoked it: its token is ended now", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "lease_end", r.LeaseEnd.Time())
+				owed = append(owed, r)
+			case errors.As(err, &state):
+				b.ledger.Later(r.ID, clockRest)
+			case !errors.Is(err, ledger.ErrMissing):
+				return errors.Join(failed, err)
 			}
 		}
-		failed = errors.Join(failed, b.settleOne(ctx, client, r, made))
 	}
-	return failed
+	return errors.Join(failed, b.each(log, owed, func(r *ledger.Record) error { return b.pay(ctx, log, client, r, r.TokenID) }))
 }
 
-// settleOne settles one intent, of which Jira lists the tokens made.
-func (b *backend) settleOne(ctx context.Context, client *jira.Client, r *ledger.Record, made []string) error {
-	if len(made) == 0 && b.now().Sub(r.IntendedAt.Time()) < lateLanding {
+const (
+	// unreadableRest is how long a record that does not parse is left alone.
+	unreadableRest = time.Hour
+	// clockRest is how long one is that is over by one clock and not by another.
+	clockRest = time.Minute
+	// longestRest is how long whatever failed is left alone at most, jitter
+	// not counted. It is half of what a token may outlive its lease once Jira
+	// is back.
+	longestRest = 45 * time.Second
+)
+
+// backoff is how long to leave something alone that has been failing for as
+// long as that, with jitter.
+func backoff(failing time.Duration) time.Duration {
+	wait := min(max(failing/2, time.Second), longestRest)
+	return wait + rand.N(wait/3) //nolint:gosec // jitter is no secret
+}
+
+// clock is what is known of the time.
+type clock struct {
+	surely time.Time // it is at least as late as this
+	doubt  string    // why nobody knows better; empty if all agree
+}
+
+// compare holds now, by our clock, against the date of an answer that Jira
+// gave since.
+func (b *backend) compare(date, now time.Time) clock {
+	switch {
+	case date.IsZero():
+		return clock{time.Time{}, "Jira's answer carries no date"}
+	case date.Before(now.Add(-ledger.Grace)):
+		return clock{date, "this machine's clock is ahead of Jira's"}
+	case date.After(b.now().Add(ledger.Grace)):
+		return clock{now, "this machine's clock is behind Jira's"}
+	}
+	return clock{now, ""}
+}
+
+// settleLost finds out, from the list of the user's tokens, whether Jira made
+// the token of a mint that never came to a lease, and ends it if so. If not, its
+// intent stays until no late request can make it any more.
+func (b *backend) settleLost(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record, tokens []jira.Token, clock clock) error {
+	var made []string
+	if r.TokenID != "" { // the list may lag behind
+		made = append(made, r.TokenID)
+	}
+	for _, t := range tokens {
+		if r.Named(t.Name) && t.ID != r.TokenID {
+			made = append(made, t.ID)
+		}
+	}
+	if len(made) == 0 && clock.surely.Before(r.IntendedAt.Time().Add(ledger.LateLanding)) {
 		return unlessSettled(b.ledger.Sought(ctx, r.ID))
 	}
 	for _, id := range made {
-		// First the write, which only the active node can make, then the
-		// delete: a node that was deposed must not end what is not its own.
-		if err := b.ledger.Owe(ctx, r.ID, id); err != nil {
+		// The write goes first here as well. It keeps the last id only: as long
+		// as the record stands, all of its name are looked for.
+		if err := b.ledger.Found(ctx, r.ID, id); err != nil {
 			return unlessSettled(err)
 		}
 		if err := client.DeleteToken(ctx, id); err != nil {
-			return err
+			return b.notEnded(log, r, id, err)
 		}
 	}
-	return b.ledger.Forget(ctx, r.ID)
+	if err := b.ledger.Forget(ctx, r.ID); err != nil {
+		return err
+	}
+	log.Info("a lost mint is settled", "id", r.ID, "token_name", r.Name, "tokens_ended", len(made))
+	return nil
 }
 
 // unlessSettled is err, unless it says that somebody else has settled the
@@ -100,15 +181,74 @@ func unlessSettled(err error) error {
 	return err
 }
 
-// pay ends the tokens that are owed.
-func (b *backend) pay(ctx context.Context, client *jira.Client, owed []*ledger.Record) error {
-	var failed error
-	for _, r := range owed {
-		err := client.DeleteToken(ctx, r.TokenID)
-		if err == nil {
-			err = b.ledger.Forget(ctx, r.ID)
-		}
-		failed = errors.Join(failed, err)
+// pay ends a token that is owed.
+func (b *backend) pay(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record, tokenID string) error {
+	if err := client.DeleteToken(ctx, tokenID); err != nil {
+		return b.notEnded(log, r, tokenID, err)
 	}
+	if err := b.ledger.Forget(ctx, r.ID); err != nil {
+		return err
+	}
+	log.Info("a token that was owed is ended", "id", r.ID, "token_id", tokenID, "token_name", r.Name, "owed_for", b.now().Sub(r.OwedAt.Time()).Round(time.Second))
+	return nil
+}
+
+// notEnded is err, why the token of r could not be ended. Where that is the
+// token's own affair it is tried again after a while, and others meanwhile.
+func (b *backend) notEnded(log hclog.Logger, r *ledger.Record, tokenID string, err error) error {
+	if !halts(err) {
+		since := r.OwedAt
+		if since == 0 {
+			since = r.IntendedAt
+		}
+		b.ledger.Later(r.ID, backoff(b.now().Sub(since.Time())))
+		log.Warn("a token could not be ended, will try again", "id", r.ID, "token_id", tokenID, "token_name", r.Name, "error", err)
+	}
+	return fmt.Errorf("ending token %q: %w", r.Name, err)
+}
+
+// halts tells whether err concerns more than one record: the site does not
+// work, the account cannot log in, storage does not write.
+func halts(err error) bool {
+	one := (*jira.Error)(nil)
+	return err != nil && !(errors.As(err, &one) && (one.Kind == jira.Denied || one.Kind == jira.Nonsense))
+}
+
+// mostAtOnce is how many records of an account are settled at a time. The
+// site's gate lets through fewer where it has to.
+const mostAtOnce = 16
+
+// each calls do for every record, several at a time, until an error halts it.
+func (b *backend) each(log hclog.Logger, records []*ledger.Record, do func(*ledger.Record) error) error {
+	var (
+		mu     sync.Mutex
+		failed error
+		halted bool
+		places = make(chan struct{}, mostAtOnce)
+		all    sync.WaitGroup
+	)
+	for _, r := range records {
+		places <- struct{}{}
+		mu.Lock()
+		stop := halted
+		mu.Unlock()
+		if stop {
+			break
+		}
+		all.Go(func() {
+			defer func() { <-places }()
+			if err := guard(log, func() error { return do(r) }); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				if halts(err) && !halted { // it is what the caller has to know
+					failed, halted = err, true
+				}
+				if failed == nil {
+					failed = err
+				}
+			}
+		})
+	}
+	all.Wait()
 	return failed
 }

@@ -50,6 +50,29 @@ func (s *sites) client(c *config, name string, a *account) (*jira.Client, error)
 	return have.Client, nil
 }
 
+// retired returns the client for account name, which was deleted, and whose
+// site may be another than the current one.
+func (s *sites) retired(name string, r *retired) (*jira.Client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	login := r.Account.login()
+	if have, ok := s.clients[name]; ok && have.login == login {
+		return have.Client, nil
+	}
+	site := s.site
+	if site == nil || s.config != r.Config {
+		var err error
+		if site, err = r.Config.site(s.gateFor(&r.Config)); err != nil {
+			return nil, err
+		}
+	}
+	if s.clients == nil {
+		s.clients = map[string]client{}
+	}
+	s.clients[name] = client{site.As(login), site, login}
+	return s.clients[name].Client, nil
+}
+
 // forget drops what is known of an account's login, so that one that Jira had
 // refused is tried again after it was written.
 func (s *sites) forget(name string) {

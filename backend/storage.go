@@ -17,6 +17,7 @@ import (
 const (
 	configKey      = "config"
 	accountsPrefix = "accounts/" // + name
+	retiredPrefix  = "retired/"  // + a name that no account can have
 	rolesPrefix    = "roles/"    // + name
 	ledgerPrefix   = "ledger/"   // + what package ledger makes of a record's id
 	mountIDKey     = "mount-id"

@@ -20,6 +20,7 @@ type Gate struct {
 	most      int // how many calls may be under way on a good day
 	limit     int // how many may be now: 1 to most
 	underWay  int
+	took      time.Duration // what a call takes of late: for a guess, not a measure
 	shutUntil time.Time
 	opening   *time.Timer
 	urgent    []chan struct{} // waiting to end a credential, in order
@@ -55,16 +56,15 @@ func (g *Gate) ShutUntil() time.Time {
 }
 
 // enter waits for a place. It fails at once, with a Busy error that says when
-// to come back, if the gate will not open before ctx's deadline. Whoever got
-// in must leave.
+// to come back, if the gate will not open before ctx's deadline, or if it is
+// not urgent and its turn is not likely to come before. Whoever got in must
+// leave.
 func (g *Gate) enter(ctx context.Context, urgent bool) *Error {
 	g.mu.Lock()
-	if deadline, ok := ctx.Deadline(); ok && g.shutUntil.After(deadline) {
-		until := g.shutUntil
-		g.mu.Unlock()
-		return &Error{
-			Kind: Busy, Unsent: true, Until: until,
-			Words: "Jira asked for a pause in calls until " + until.UTC().Format(time.RFC3339),
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := g.late(deadline, urgent); err != nil {
+			g.mu.Unlock()
+			return err
 		}
 	}
 	place := make(chan struct{})
@@ -96,12 +96,45 @@ func (g *Gate) enter(ctx context.Context, urgent bool) *Error {
 	}
 }
 
-// leave gives a place back and takes note of how the call ended: err is nil
-// when it succeeded. A failure after the caller gaveUp says nothing of the site.
-func (g *Gate) leave(err *Error, gaveUp bool) {
+// late is why a call cannot be made before deadline, or nil. The caller holds
+// g.mu.
+func (g *Gate) late(deadline time.Time, urgent bool) *Error {
+	if g.shutUntil.After(deadline) {
+		return &Error{
+			Kind: Busy, Unsent: true, Until: g.shutUntil,
+			Words: "Jira asked for a pause in calls until " + g.shutUntil.UTC().Format(time.RFC3339),
+		}
+	}
+	if urgent || g.underWay < g.limit {
+		return nil
+	}
+	before := len(g.urgent) + len(g.others)
+	turn := time.Now().Add(g.took * time.Duration(before/g.limit+1))
+	if !turn.After(deadline) {
+		return nil
+	}
+	return &Error{
+		Kind: Busy, Unsent: true, Until: turn,
+		Words: fmt.Sprintf("%d calls to Jira wait already, and it lets %d through at a time: come back after %s", before, g.limit, turn.UTC().Format(time.RFC3339)),
+	}
+}
+
+// pass gives a place back without having made a call.
+func (g *Gate) pass() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.underWay--
+	g.admit()
+}
+
+// leave gives a place back and takes note of how the call ended, and how long
+// it took: err is nil when it succeeded. A failure after the caller gaveUp says
+// nothing of the site.
+func (g *Gate) leave(err *Error, gaveUp bool, took time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.underWay--
+	g.took += (took - g.took) / 4
 	switch {
 	case err != nil && err.Kind == Down && gaveUp && err.Status == 0:
 	case err != nil && (err.Kind == Down || err.Kind == Busy):

@@ -24,7 +24,7 @@ func come(ctx context.Context, g *Gate, urgent bool) *guest {
 			return
 		}
 		v.in.Store(true)
-		g.leave(<-v.end, false)
+		g.leave(<-v.end, false, 0)
 	}()
 	synctest.Wait()
 	return v
@@ -157,11 +157,11 @@ func TestGateOfWhoGaveUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	g.leave(&Error{Kind: Down, cause: context.Canceled}, true)
+	g.leave(&Error{Kind: Down, cause: context.Canceled}, true, 0)
 	if g.limit != 4 {
 		t.Errorf("the limit fell to %d", g.limit)
 	}
-	g.leave(&Error{Kind: Down, Status: 503}, true) // an answer says something
+	g.leave(&Error{Kind: Down, Status: 503}, true, 0) // an answer says something
 	if g.limit != 1 {
 		t.Errorf("the limit is %d though Jira answered 503", g.limit)
 	}

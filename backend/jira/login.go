@@ -62,7 +62,8 @@ func (l *login) enter(ctx context.Context, urgent bool) (leave func(), err *Erro
 		if err := l.turn.enter(ctx, urgent); err != nil {
 			return nil, err
 		}
-		leave = func() { l.turn.leave(nil, false) }
+		began := time.Now()
+		leave = func() { l.turn.leave(nil, false, time.Since(began)) }
 	}
 	if e := l.refused(); e != nil {
 		leave()

@@ -28,7 +28,7 @@ type call struct {
 	want   []int // the statuses that mean success
 	// once: repeating the call may do its work twice, so it is repeated only
 	// when the last try certainly did nothing, and a try that is under way is
-	// not cut off by the caller's context.
+	// not cut off by a caller who goes away, only by his deadline.
 	once   bool
 	urgent bool // goes before others where the gate is narrow
 }
@@ -109,7 +109,13 @@ func (c *Client) try(ctx context.Context, cl call) (*answer, *Error) {
 	if err := c.site.gate.enter(ctx, cl.urgent); err != nil {
 		return nil, err.of(cl)
 	}
-	defer func() { c.site.gate.leave(err, ctx.Err() != nil) }()
+	began := time.Now()
+	if deadline, ok := ctx.Deadline(); ok && cl.once && deadline.Sub(began) < c.site.timeout/2 {
+		c.site.gate.pass()
+		// It would be cut off before Jira can answer, and leave a doubt.
+		return nil, (&Error{Kind: Busy, Unsent: true, Words: "too little time was left to begin: come back later"}).of(cl)
+	}
+	defer func() { c.site.gate.leave(err, ctx.Err() != nil, time.Since(began)) }()
 	a, err := c.send(ctx, cl)
 	c.login.judge(err) // before the gate lets the next one in
 	return a, err
@@ -117,10 +123,14 @@ func (c *Client) try(ctx context.Context, cl call) (*answer, *Error) {
 
 // send makes one HTTP exchange of cl.
 func (c *Client) send(ctx context.Context, cl call) (*answer, *Error) {
+	end := time.Now().Add(c.site.timeout)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
+		end = deadline
+	}
 	if cl.once {
 		ctx = context.WithoutCancel(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.site.timeout)
+	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
 	req, err := c.build(ctx, cl)
 	if err != nil {

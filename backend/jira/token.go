@@ -30,8 +30,9 @@ type Token struct {
 // ends after days times 24 hours. Jira allows 40 characters and, by default,
 // 1 to 365 days and 10 tokens a user.
 //
-// The request runs to its end even if ctx does not, and is repeated only
-// after a 429 or a refused connection. After an error, [NothingMade] tells
+// The request runs on even if ctx is canceled, though not past its deadline,
+// and it is not begun when less than half a time-out is left until then. It is
+// repeated only after a 429 or a refused connection. After an error, [NothingMade] tells
 // whether the token may exist all the same; look for it by its name. That goes
 // for an answer that makes no sense, too: an id in it is not to be trusted.
 func (c *Client) CreateToken(ctx context.Context, name string, days int) (t Token, secret string, err error) {
@@ -77,29 +78,37 @@ func (c *Client) CreateToken(ctx context.Context, name string, days int) (t Toke
 // the truth as Jira's node knew it: an answer that was given to anybody else
 // is an error.
 func (c *Client) Tokens(ctx context.Context) ([]Token, error) {
+	tokens, _, err := c.TokensDated(ctx)
+	return tokens, err
+}
+
+// TokensDated is [Client.Tokens] with the date that the answer carries: what
+// Jira's clock showed, in whole seconds. It is zero where there is none.
+func (c *Client) TokensDated(ctx context.Context) ([]Token, time.Time, error) {
 	a, err := c.do(ctx, call{method: http.MethodGet, path: tokensPath, want: []int{http.StatusOK}})
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	if err := c.prove(ctx, a, nil); err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	var list []tokenJSON
 	if err := a.decode(&list); err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	if list == nil { // JSON's null is no list
-		return nil, a.nonsense("null instead of a list")
+		return nil, time.Time{}, a.nonsense("null instead of a list")
 	}
 	tokens := make([]Token, 0, len(list))
 	for _, j := range list {
 		t, err := j.token()
 		if err != nil {
-			return nil, a.nonsense("in the list of tokens: " + err.Error())
+			return nil, time.Time{}, a.nonsense("in the list of tokens: " + err.Error())
 		}
 		tokens = append(tokens, t)
 	}
-	return tokens, nil
+	date, _ := http.ParseTime(a.header.Get("Date")) // zero is what there is to say of a bad one
+	return tokens, date, nil
 }
 
 // DeleteToken ends the token with Jira's key id. No error means that the

@@ -400,7 +400,7 @@ func TestDeleteGoesFirst(t *testing.T) {
 		}
 	})
 	waiting(2)
-	gate.leave(nil, false)
+	gate.leave(nil, false, 0)
 	calls.Wait()
 	if made := s.Calls(); len(made) != 2 || made[0].Method != "DELETE" {
 		t.Errorf("calls %v", made)

@@ -13,11 +13,17 @@
 // also part of the credential's name in Jira (see [Name]), so that either
 // side finds the other.
 //
-// A [Ledger] keeps an index of its records in memory, for counting. The index
-// is whole once [Ledger.Load] has returned; until then, counts are of the
-// records this process made. Decisions are taken on what storage holds: each
-// transition reads the record, checks the state it leaves, and writes, all
-// under the record's lock. No lock is ever held while Jira is asked.
+// A [Ledger] keeps an index of its records in memory, for counting, and for
+// telling what falls due when. The index is whole once [Ledger.Load] has
+// returned; until then it is of the records this process has touched. Memory
+// proposes, storage decides: each transition reads the record, checks the
+// state it leaves, and writes, all under the record's lock. No lock is ever
+// held while Jira is asked.
+//
+// A transition that somebody must not make who only believes to be in charge is
+// itself the test: storage refuses the write of a node that was deposed. So
+// whoever wants to delete in Jira what he has not been asked to first makes it
+// owed ([Ledger.Found], [Ledger.Overdue]), and deletes only if that succeeded.
 //
 // Methods are safe for concurrent use, by one process: what keeps a second
 // one from writing is that Vault lets only the active node write.
@@ -65,11 +71,48 @@ type Record struct {
 	IssuedAt   Time `json:"issued_at,omitempty"`
 	LeaseEnd   Time `json:"lease_end,omitempty"` // never earlier than Vault's own idea of it
 	Expires    Time `json:"expires,omitempty"`   // when Jira ends it by itself; zero: never, or not known
-	OwedAt     Time `json:"owed_at,omitempty"`
+	OwedAt     Time `json:"owed_at,omitempty"`   // since when it has to go
 	// SoughtAt is when an intended credential was first looked for in Jira
 	// and proven absent. A late request may still make it, so the record
 	// stays, but it no longer counts as held.
 	SoughtAt Time `json:"sought_at,omitempty"`
+}
+
+const (
+	// Grace is how long after a lease's end Vault's own revoke is waited for.
+	// It also makes good for what Vault's idea of the end may be later than
+	// ours, for Vault reckons after we did.
+	Grace = 30 * time.Second
+	// LateLanding is how long after an intent a request that was lost on its
+	// way may yet reach Jira and make the credential.
+	LateLanding = 24 * time.Hour
+)
+
+// NeverIssued tells that no lease ever held the credential. Its name alone is
+// certain then: what Jira made of one request may be two, and our id of one.
+func (r *Record) NeverIssued() bool { return r.IssuedAt == 0 }
+
+// Over tells whether the lease is over at now, by more than [Grace].
+func (r *Record) Over(now time.Time) bool { return !now.Before(r.LeaseEnd.Time().Add(Grace)) }
+
+// due is when somebody has to look after the record, as of now; zero is at
+// once. An intent that was sought is looked for again each minute for ten, and
+// then each time it has become older by a tenth, until nothing can land any
+// more.
+func (r *Record) due(now time.Time) time.Time {
+	switch {
+	case r.State == Issued:
+		return r.LeaseEnd.Time().Add(Grace)
+	case r.State == Intended && r.SoughtAt != 0:
+		intended := r.IntendedAt.Time()
+		next := now.Add(max(time.Minute, now.Sub(intended)/10))
+		if last := intended.Add(LateLanding); now.Before(last) && next.After(last) {
+			return last
+		}
+		return next
+	default:
+		return time.Time{}
+	}
 }
 
 // Time is a moment in a record: milliseconds since 1970 in UTC, zero where it
@@ -142,18 +185,9 @@ type Ledger struct {
 	seed    maphash.Seed
 	locks   [64]sync.Mutex // a record's lock; several share one
 	whole   atomic.Bool
+	sooner  chan struct{} // see Sooner
 
-	mu    sync.Mutex // guards what follows
-	index map[string]entry
-	held  map[string]int // by account
-}
-
-// entry is what memory keeps of a record.
-type entry struct {
-	account string
-	state   State
-	held    bool
-	minting bool // intended, and its mint runs in this process
+	index index
 }
 
 // New returns the ledger that lies in storage, without reading it. The time
@@ -163,8 +197,8 @@ func New(storage logical.Storage, now func() time.Time) *Ledger {
 		storage: storage,
 		now:     now,
 		seed:    maphash.MakeSeed(),
-		index:   map[string]entry{},
-		held:    map[string]int{},
+		sooner:  make(chan struct{}, 1),
+		index:   newIndex(),
 	}
 }
 
@@ -176,23 +210,15 @@ func (l *Ledger) Intend(ctx context.Context, r *Record, room int) error {
 	lock := l.lock(r.ID)
 	lock.Lock()
 	defer lock.Unlock()
-	l.mu.Lock()
-	if held := l.held[r.Account]; held >= room {
-		l.mu.Unlock()
+	now := l.now()
+	r.State, r.IntendedAt = Intended, At(now)
+	if held, ok := l.index.begin(r, room); !ok { // takes the place before anybody else can
 		return &FullError{Held: held, Room: room}
 	}
-	r.State, r.IntendedAt = Intended, At(l.now())
-	l.note(r) // takes the place before anybody else can
-	e := l.index[r.ID]
-	e.minting = true
-	l.index[r.ID] = e
-	l.mu.Unlock()
 	if err := l.put(ctx, r); err != nil {
 		// The write may have landed. That leaves a record of nothing, which
-		// is looked for once and then dropped.
-		l.mu.Lock()
-		l.drop(r.ID)
-		l.mu.Unlock()
+		// is looked for like any other: the next look at storage decides.
+		l.Over(r.ID)
 		return fmt.Errorf("writing the intent to the ledger: %w", err)
 	}
 	return nil
@@ -201,11 +227,8 @@ func (l *Ledger) Intend(ctx context.Context, r *Record, room int) error {
 // Over says that the mint of record id has ended: from now on the intent, if
 // it still is one, is [Ledger.Unsettled].
 func (l *Ledger) Over(id string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if e, ok := l.index[id]; ok {
-		e.minting = false
-		l.index[id] = e
+	if l.index.over(id) {
+		l.Wake()
 	}
 }
 
@@ -213,17 +236,40 @@ func (l *Ledger) Over(id string) {
 // asked: those owed, and the intents whose mint does not run in this process,
 // because Jira's answer was lost or a crash came before it. Intents that were
 // sought before, and take no place any more, are left out unless sought is
-// set. It is what this process knows; see [Ledger.Whole].
+// set. An empty account is all of them. It is what this process knows; see
+// [Ledger.Whole].
 func (l *Ledger) Unsettled(account string, sought bool) []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var ids []string
-	for id, e := range l.index {
-		if e.account == account && e.state != Issued && !e.minting && (e.held || sought) {
-			ids = append(ids, id)
-		}
+	return l.index.list(account, func(e *entry) bool {
+		return e.state != Issued && !e.minting && (e.held || sought)
+	})
+}
+
+// Next is when the first record of each account falls due, for whoever looks
+// after them: an issued one when its lease is over by [Grace], an owed one and
+// an intent whose mint has ended at once. It is what this process knows.
+func (l *Ledger) Next() map[string]time.Time { return l.index.next() }
+
+// Due returns the ids of at most most of account's records that are due.
+func (l *Ledger) Due(account string, most int) []string {
+	return l.index.due(account, At(l.now()), most)
+}
+
+// Later says that the record, of which nothing has changed, is not due before
+// wait has passed. It is forgotten with the process, and with any change of
+// the record.
+func (l *Ledger) Later(id string, wait time.Duration) {
+	l.index.later(id, At(l.now().Add(wait)))
+}
+
+// Sooner tells whoever sleeps until [Ledger.Next] that it has come nearer.
+func (l *Ledger) Sooner() <-chan struct{} { return l.sooner }
+
+// Wake has whoever sleeps until [Ledger.Next] look again.
+func (l *Ledger) Wake() {
+	select {
+	case l.sooner <- struct{}{}:
+	default: // somebody was told, and has not looked yet
 	}
-	return ids
 }
 
 // Issue writes that Jira made r's credential: r is the record that [Ledger.Intend]
@@ -236,10 +282,7 @@ func (l *Ledger) Issue(ctx context.Context, r *Record, ttl time.Duration) error 
 	defer lock.Unlock()
 	// This process wrote the intent, so memory is as good as storage here;
 	// storage refuses the write where another node has taken over.
-	l.mu.Lock()
-	have := l.index[r.ID].state
-	l.mu.Unlock()
-	if have != Intended {
+	if have := l.index.state(r.ID); have != Intended {
 		return &StateError{ID: r.ID, Have: have}
 	}
 	intended, now := *r, l.now()
@@ -248,9 +291,7 @@ func (l *Ledger) Issue(ctx context.Context, r *Record, ttl time.Duration) error 
 		*r = intended
 		return fmt.Errorf("writing the token to the ledger: %w", err)
 	}
-	l.mu.Lock()
-	l.note(r)
-	l.mu.Unlock()
+	l.note(r, now)
 	return nil
 }
 
@@ -269,25 +310,71 @@ func (l *Ledger) Extend(ctx context.Context, id string, ttl time.Duration) error
 	})
 }
 
-// Owe writes that the credential has to go: nobody may renew it any more.
-// tokenID is Jira's id where the caller learned it, or empty. Owing twice is
-// success and keeps the first time.
+// Owe writes that the credential has to go, wherever it stands, because
+// somebody asked for that: nobody may renew it any more. tokenID is Jira's id
+// where the caller learned it, or empty. Owing twice is success and keeps the
+// first time.
 func (l *Ledger) Owe(ctx context.Context, id, tokenID string) error {
 	return l.change(ctx, id, func(r *Record) error {
-		if r.State != Owed {
-			r.State, r.OwedAt = Owed, At(l.now())
+		r.owe(l.now(), tokenID)
+		return nil
+	})
+}
+
+// Found writes that the credential of a lost mint was found in Jira, as
+// tokenID, and has to go. A [StateError] says that it was issued after all.
+func (l *Ledger) Found(ctx context.Context, id, tokenID string) error {
+	return l.change(ctx, id, func(r *Record) error {
+		if !r.NeverIssued() {
+			return &StateError{ID: id, Have: r.State}
 		}
-		if tokenID != "" {
-			r.TokenID = tokenID
+		if r.State == Owed && r.TokenID == tokenID {
+			return errUnchanged
 		}
+		r.owe(l.now(), tokenID)
+		return nil
+	})
+}
+
+// Overdue writes that an issued credential has to go because its lease is over
+// at now, by more than [Grace]. A [StateError] says that it is not, by what
+// storage holds: it was renewed, or is not issued any more.
+func (l *Ledger) Overdue(ctx context.Context, id string, now time.Time) error {
+	return l.change(ctx, id, func(r *Record) error {
+		if r.State != Issued || !r.Over(now) {
+			return &StateError{ID: id, Have: r.State}
+		}
+		r.owe(l.now(), "")
+		return nil
+	})
+}
+
+func (r *Record) owe(now time.Time, tokenID string) {
+	if r.State != Owed {
+		r.State, r.OwedAt = Owed, At(now)
+	}
+	if tokenID != "" {
+		r.TokenID = tokenID
+	}
+}
+
+// Move writes that another account, in the engine's words, looks after the
+// record from now on, and that what a lease holds has to go.
+func (l *Ledger) Move(ctx context.Context, id, account string) error {
+	return l.change(ctx, id, func(r *Record) error {
+		if r.State == Issued {
+			r.owe(l.now(), "")
+		}
+		r.Account = account
 		return nil
 	})
 }
 
 // Sought writes that an intended credential was looked for in Jira and proven
-// not to be there now, which frees its place. The record stays.
+// not to be there now, which frees its place. The record stays, to be looked
+// for again. Only the first look is written.
 func (l *Ledger) Sought(ctx context.Context, id string) error {
-	err := l.change(ctx, id, func(r *Record) error {
+	return l.change(ctx, id, func(r *Record) error {
 		switch {
 		case r.State != Intended:
 			return &StateError{ID: id, Have: r.State}
@@ -297,10 +384,6 @@ func (l *Ledger) Sought(ctx context.Context, id string) error {
 		r.SoughtAt = At(l.now())
 		return nil
 	})
-	if errors.Is(err, errUnchanged) {
-		return nil
-	}
-	return err
 }
 
 // errUnchanged tells change that there is nothing to write.
@@ -316,9 +399,7 @@ func (l *Ledger) Adopt(ctx context.Context, r *Record) error {
 	if err := l.put(ctx, r); err != nil {
 		return fmt.Errorf("writing record %q: %w", r.ID, err)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.note(r)
+	l.note(r, l.now())
 	return nil
 }
 
@@ -331,9 +412,7 @@ func (l *Ledger) Forget(ctx context.Context, id string) error {
 	if err := l.storage.Delete(ctx, key(id)); err != nil {
 		return fmt.Errorf("removing record %q: %w", id, err)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.drop(id)
+	l.index.drop(id)
 	return nil
 }
 
@@ -345,26 +424,29 @@ func (l *Ledger) Read(ctx context.Context, id string) (*Record, error) {
 	return l.get(ctx, id)
 }
 
+// Refresh brings memory up to date with what storage holds of the record, which
+// may be due later than memory has it.
+func (l *Ledger) Refresh(ctx context.Context, id string) error {
+	return l.change(ctx, id, func(*Record) error { return errUnchanged })
+}
+
 // Held counts the places of account that are taken. It is what this process
 // knows; see [Ledger.Whole].
-func (l *Ledger) Held(account string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.held[account]
+func (l *Ledger) Held(account string) int { return l.index.held(account) }
+
+// Accounts returns the accounts that have records, in no order. It is what
+// this process knows; see [Ledger.Whole].
+func (l *Ledger) Accounts() []string { return l.index.names() }
+
+// Minting tells whether a mint for account runs in this process.
+func (l *Ledger) Minting(account string) bool {
+	return len(l.index.list(account, func(e *entry) bool { return e.minting })) > 0
 }
 
 // IDs returns the ids of account's records in no order, of all records where
 // account is empty. It is what this process knows; see [Ledger.Whole].
 func (l *Ledger) IDs(account string) []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var ids []string
-	for id, e := range l.index {
-		if account == "" || e.account == account {
-			ids = append(ids, id)
-		}
-	}
-	return ids
+	return l.index.list(account, func(*entry) bool { return true })
 }
 
 // change reads the record, lets f change it, and writes it, under its lock.
@@ -377,16 +459,18 @@ func (l *Ledger) change(ctx context.Context, id string, f func(*Record) error) e
 	if err != nil {
 		return err
 	}
-	if err := f(r); err != nil {
-		return err
+	err = f(r)
+	if err == nil {
+		if err := l.put(ctx, r); err != nil {
+			l.index.soon(id) // it may have landed: storage has to be asked
+			return fmt.Errorf("writing record %q: %w", id, err)
+		}
 	}
-	if err := l.put(ctx, r); err != nil {
-		return fmt.Errorf("writing record %q: %w", id, err)
+	l.note(r, l.now()) // what storage holds, whether or not it has changed
+	if errors.Is(err, errUnchanged) {
+		return nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.note(r)
-	return nil
+	return err
 }
 
 // lock is the lock of record id.
@@ -394,27 +478,9 @@ func (l *Ledger) lock(id string) *sync.Mutex {
 	return &l.locks[maphash.String(l.seed, id)%uint64(len(l.locks))]
 }
 
-// note brings the index up to date with r. The caller holds l.mu.
-func (l *Ledger) note(r *Record) {
-	minting := l.index[r.ID].minting && r.State == Intended
-	l.drop(r.ID)
-	e := entry{account: r.Account, state: r.State, held: r.held(), minting: minting}
-	l.index[r.ID] = e
-	if e.held {
-		l.held[e.account]++
-	}
-}
-
-// drop takes a record out of the index. The caller holds l.mu.
-func (l *Ledger) drop(id string) {
-	e, ok := l.index[id]
-	if !ok {
-		return
-	}
-	delete(l.index, id)
-	if e.held {
-		if l.held[e.account]--; l.held[e.account] == 0 {
-			delete(l.held, e.account)
-		}
+// note brings the index up to date with r, as of now.
+func (l *Ledger) note(r *Record, now time.Time) {
+	if l.index.note(r, At(r.due(now))) {
+		l.Wake()
 	}
 }

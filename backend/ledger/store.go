@@ -63,9 +63,7 @@ func (l *Ledger) loadOne(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.note(r)
+	l.note(r, l.now())
 	return nil
 }
 
@@ -82,9 +80,7 @@ func (l *Ledger) get(ctx context.Context, id string) (*Record, error) {
 		return nil, fmt.Errorf("reading record %q: %w", id, err)
 	}
 	if entry == nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.drop(id)
+		l.index.drop(id)
 		return nil, ErrMissing
 	}
 	return decode(id, entry.Value)

@@ -1,0 +1,280 @@
+package ledger
+
+import (
+	"container/heap"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+	"time"
+)
+
+// index is what memory keeps of the records: enough to count what an account
+// holds and to find what is due, in some hundred bytes each.
+type index struct {
+	mu       sync.Mutex // guards all below; never held over storage
+	entries  map[string]*entry
+	accounts map[string]*shelf
+}
+
+// shelf is the entries of one account, and how many places they take.
+type shelf struct {
+	account string
+	held    int
+	byDue   []*entry // a heap: the first that is due lies on top
+}
+
+// entry is what memory keeps of one record.
+type entry struct {
+	id      string
+	shelf   *shelf
+	due     Time
+	at      int // where it lies in shelf.byDue
+	state   State
+	held    bool
+	minting bool // intended, and its mint runs in this process
+}
+
+const (
+	atOnce = Time(0)
+	never  = Time(math.MaxInt64) // when the record of a mint that runs is due
+)
+
+func newIndex() index {
+	return index{entries: map[string]*entry{}, accounts: map[string]*shelf{}}
+}
+
+// begin notes r, whose mint is about to run in this process, if less than room
+// places of its account are taken. It tells how many are.
+func (x *index) begin(r *Record, room int) (held int, ok bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if s := x.accounts[r.Account]; s != nil {
+		held = s.held
+	}
+	if held >= room {
+		return held, false
+	}
+	x.set(r, never).minting = true
+	return held, true
+}
+
+// over notes that the mint of record id has ended. It tells whether the intent
+// it leaves is the first of its account's to be due.
+func (x *index) over(id string) (first bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e := x.entries[id]
+	if e == nil || !e.minting {
+		return false
+	}
+	e.minting = false
+	if e.state != Intended {
+		return false
+	}
+	return e.move(atOnce)
+}
+
+// note brings the index up to date with r, which is due then. It tells whether
+// it is the first of its account's.
+func (x *index) note(r *Record, due Time) (first bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e := x.entries[r.ID]; e != nil && e.minting && r.State == Intended {
+		due = never
+	}
+	e := x.set(r, due)
+	return e.at == 0 && due != never
+}
+
+// set makes or changes the entry of r. The caller holds x.mu.
+func (x *index) set(r *Record, due Time) *entry {
+	e := x.entries[r.ID]
+	minting := e != nil && e.minting && r.State == Intended
+	if e == nil || e.shelf.account != r.Account {
+		x.remove(e)
+		s := x.accounts[r.Account]
+		if s == nil {
+			s = &shelf{account: r.Account}
+			x.accounts[r.Account] = s
+		}
+		e = &entry{id: r.ID, shelf: s, due: due}
+		heap.Push(s, e)
+		x.entries[e.id] = e
+	}
+	if e.held != r.held() {
+		e.held = !e.held
+		if e.held {
+			e.shelf.held++
+		} else {
+			e.shelf.held--
+		}
+	}
+	e.state, e.minting = r.State, minting
+	e.move(due)
+	return e
+}
+
+// move changes when e is due, and tells whether it is the first of its
+// account's now.
+func (e *entry) move(due Time) (first bool) {
+	e.due = due
+	heap.Fix(e.shelf, e.at)
+	return e.at == 0
+}
+
+func (x *index) drop(id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.remove(x.entries[id])
+}
+
+// remove takes e out, if it is not nil. The caller holds x.mu.
+func (x *index) remove(e *entry) {
+	if e == nil {
+		return
+	}
+	delete(x.entries, e.id)
+	s := e.shelf
+	heap.Remove(s, e.at)
+	if e.held {
+		s.held--
+	}
+	if len(s.byDue) == 0 {
+		delete(x.accounts, s.account)
+	}
+}
+
+// later moves the record's due time back to then.
+func (x *index) later(id string, then Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e := x.entries[id]; e != nil && e.due < then {
+		e.move(then)
+	}
+}
+
+// soon makes the record due at once, unless its mint runs.
+func (x *index) soon(id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e := x.entries[id]; e != nil && !e.minting {
+		e.move(atOnce)
+	}
+}
+
+// next is when the first record of each account is due.
+func (x *index) next() map[string]time.Time {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	next := map[string]time.Time{}
+	for account, s := range x.accounts {
+		if due := s.byDue[0].due; due != never {
+			next[account] = due.Time()
+		}
+	}
+	return next
+}
+
+// due returns the ids of at most most of account's records that are due now.
+func (x *index) due(account string, now Time, most int) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	s := x.accounts[account]
+	if s == nil {
+		return nil
+	}
+	var ids []string
+	// What lies below an entry in the heap is due no earlier than it.
+	for below := []int{0}; len(below) > 0 && len(ids) < most; {
+		at := below[0]
+		below = below[1:]
+		if at < len(s.byDue) && s.byDue[at].due <= now {
+			ids = append(ids, s.byDue[at].id)
+			below = append(below, 2*at+1, 2*at+2)
+		}
+	}
+	return ids
+}
+
+// state is where the record stands, "" where it is not known.
+func (x *index) state(id string) State {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e := x.entries[id]; e != nil {
+		return e.state
+	}
+	return ""
+}
+
+// held counts the places of account that are taken.
+func (x *index) held(account string) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if s := x.accounts[account]; s != nil {
+		return s.held
+	}
+	return 0
+}
+
+// names returns the accounts that have entries.
+func (x *index) names() []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Collect(maps.Keys(x.accounts))
+}
+
+// list returns the ids of account's entries, of all where it is empty, that
+// satisfy is, in no order.
+func (x *index) list(account string, is func(*entry) bool) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var ids []string
+	if account != "" { // its shelf alone, not a hundred thousand of others
+		s := x.accounts[account]
+		if s == nil {
+			return nil
+		}
+		for _, e := range s.byDue {
+			if is(e) {
+				ids = append(ids, e.id)
+			}
+		}
+		return ids
+	}
+	for id, e := range x.entries {
+		if is(e) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// The methods that container/heap asks for.
+
+// Len is how many entries lie on the shelf.
+func (s *shelf) Len() int { return len(s.byDue) }
+
+// Less orders the entries by when they are due.
+func (s *shelf) Less(i, j int) bool { return s.byDue[i].due < s.byDue[j].due }
+
+// Swap exchanges two entries.
+func (s *shelf) Swap(i, j int) {
+	s.byDue[i], s.byDue[j] = s.byDue[j], s.byDue[i]
+	s.byDue[i].at, s.byDue[j].at = i, j
+}
+
+// Push adds an entry at the end.
+func (s *shelf) Push(e any) {
+	added := e.(*entry) //nolint:errcheck // heap.Push is called with nothing else
+	added.at = len(s.byDue)
+	s.byDue = append(s.byDue, added)
+}
+
+// Pop takes the last entry off.
+func (s *shelf) Pop() any {
+	last := s.byDue[len(s.byDue)-1]
+	s.byDue[len(s.byDue)-1] = nil
+	s.byDue = s.byDue[:len(s.byDue)-1]
+	return last
+}

@@ -1,0 +1,106 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// retired is an account that was deleted by force while Jira had still tokens
+// of it to end: what it takes to log in, sealed, until the last is gone. It
+// looks after their records under a name that no account can have.
+type retired struct {
+	Config  config  `json:"config"`
+	Account account `json:"account"`
+}
+
+// retiredMark is what stands in a retired account's name, and in no account's.
+const retiredMark = "~"
+
+func isRetired(account string) bool { return strings.Contains(account, retiredMark) }
+
+// retire keeps what account name needs to end the tokens it still has, of which
+// no lease holds one any more. It tells how many there are. The caller holds
+// b.resources.
+//
+// A crash after the first write leaves a retired account that looks after none,
+// which the worker removes; one in between leaves some of the records with the
+// account, for another delete.
+func (b *backend) retire(ctx context.Context, s logical.Storage, name string) (int, error) {
+	if err := b.ledgerIsWhole(); err != nil {
+		return 0, err
+	}
+	ids := b.ledger.IDs(name)
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	if b.ledger.Minting(name) {
+		return 0, retryLater(fmt.Sprintf("a token is being made for account %q this moment: try again", name))
+	}
+	c, err := b.loadConfig(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	a, err := b.loadAccount(ctx, s, name)
+	if err != nil {
+		return 0, err
+	}
+	to := name + retiredMark + ledger.NewID()
+	if err := store(ctx, s, retiredPrefix+to, retired{*c, *a}); err != nil {
+		return 0, err
+	}
+	for _, id := range ids {
+		if err := b.ledger.Move(ctx, id, to); err != nil && !errors.Is(err, ledger.ErrMissing) {
+			return 0, err
+		}
+	}
+	return len(ids), nil
+}
+
+// retiredClient returns the client that calls its site as retired account name.
+func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name string) (*jira.Client, error) {
+	r, err := load[retired](ctx, &b.decoded, s, retiredPrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return nil, fmt.Errorf("what retired account %q logs in with is lost", name)
+	}
+	return b.sites.retired(name, r)
+}
+
+// dropRetired removes what a retired account logs in with once it looks after
+// nothing any more.
+func (b *backend) dropRetired(ctx context.Context, name string) error {
+	if !isRetired(name) || slices.Contains(b.ledger.Accounts(), name) {
+		return nil
+	}
+	b.resources.Lock() // lest one is removed that is being made
+	defer b.resources.Unlock()
+	if slices.Contains(b.ledger.Accounts(), name) {
+		return nil
+	}
+	b.sites.forget(name)
+	return remove(ctx, &b.decoded, b.storage, retiredPrefix+name)
+}
+
+// dropAllRetired is dropRetired for those that a crash has left.
+func (b *backend) dropAllRetired(ctx context.Context) error {
+	names, err := b.storage.List(ctx, retiredPrefix)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := b.dropRetired(ctx, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

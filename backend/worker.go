@@ -1,0 +1,304 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira"
+)
+
+// The worker does what no request is left to do: it looks for the tokens of
+// mints whose answers were lost, ends those that are owed, and those whose
+// leases are over without Vault having revoked them. It is a goroutine of the
+// engine's own on the active node, which sleeps until the first record of the
+// ledger falls due. Crash it where you like: it keeps nothing that storage does
+// not have, but for how long it meant to wait.
+type worker struct {
+	running atomic.Bool
+
+	mu    sync.Mutex
+	rests map[string]rest // accounts that could not be settled, by name
+	down  rest            // the site: no account at all could be settled
+}
+
+// rest is a pause after failures.
+type rest struct {
+	since time.Time // of the first failure in a row
+	until time.Time
+}
+
+// next is the rest after one more failure.
+func (r rest) next(now time.Time) rest {
+	if r.since.IsZero() {
+		r.since = now
+	}
+	r.until = now.Add(backoff(now.Sub(r.since)))
+	return r
+}
+
+const (
+	// longestSleep bounds how long the worker sleeps, lest a clock that was
+	// set back keeps it from waking.
+	longestSleep = time.Minute
+	// turn bounds how long it works for one account before it looks up.
+	turn = time.Minute
+	// mostATurn is how many records of an account it takes on in one turn.
+	mostATurn = 500
+)
+
+// startWorker starts the worker, unless it runs.
+func (b *backend) startWorker() {
+	if b.background.Err() != nil || !b.worker.running.CompareAndSwap(false, true) {
+		return
+	}
+	b.running.Go(func() {
+		defer b.worker.running.Store(false)
+		b.loadLedger()
+		if err := b.dropAllRetired(b.background); err != nil && b.background.Err() == nil {
+			b.ownLog().Warn("retired accounts that nobody needs could not be removed", "error", err)
+		}
+		for b.background.Err() == nil {
+			sleep := longestSleep
+			err := guard(b.ownLog(), func() error {
+				sleep = b.work(b.background)
+				return nil
+			})
+			if err != nil {
+				sleep = longestRest // it would panic again
+			}
+			b.sleep(sleep)
+		}
+	})
+}
+
+// sleep waits until something may have fallen due.
+func (b *backend) sleep(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-b.ledger.Sooner():
+	case <-b.background.Done():
+	}
+}
+
+// loadLedger reads the ledger until it has succeeded or the engine ends.
+func (b *backend) loadLedger() {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		err := guard(b.ownLog(), func() error { return b.ledger.Load(b.background) })
+		if err == nil {
+			b.unread.Store(nil)
+			return
+		}
+		if b.background.Err() != nil {
+			return
+		}
+		b.unread.Store(&err)
+		b.ownLog().Error("the ledger could not be read, will try again", "after", wait, "error", err)
+		select {
+		case <-time.After(wait):
+		case <-b.background.Done():
+			return
+		}
+	}
+}
+
+// work does all that is due now, and returns how long there is nothing to do.
+func (b *backend) work(ctx context.Context) (sleep time.Duration) {
+	if !b.ledger.Whole() || !b.WriteSafeReplicationState() {
+		return longestSleep
+	}
+	due, sleep := b.worker.due(b.ledger.Next(), b.now())
+	if len(due) == 0 {
+		return sleep
+	}
+	done := make([]outcome, len(due))
+	var all sync.WaitGroup
+	for i, account := range due {
+		all.Go(func() {
+			log := b.ownLog().With("account", account)
+			ctx, cancel := context.WithTimeout(ctx, turn)
+			defer cancel()
+			err := guard(log, func() error { return b.workFor(ctx, account) })
+			if err != nil && ctx.Err() == nil {
+				log.Warn("not all that is due could be done, will try again", "error", err)
+			}
+			done[i] = outcome{account, err}
+		})
+	}
+	all.Wait()
+	b.worker.judge(done, b.now())
+	return 0 // to see what is left
+}
+
+// outcome is how it went for an account.
+type outcome struct {
+	account string
+	err     error
+}
+
+// due tells for which accounts there is something to do now, of those that next
+// has something for, or how long to sleep until then. When nothing worked of
+// late it tries one, and the others once that has succeeded.
+func (w *worker) due(next map[string]time.Time, now time.Time) (accounts []string, sleep time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sleep = longestSleep
+	for account, at := range next {
+		if until := w.rests[account].until; until.After(at) {
+			at = until
+		}
+		if w.down.until.After(at) {
+			at = w.down.until
+		}
+		if wait := at.Sub(now); wait > 0 {
+			sleep = min(sleep, wait)
+			continue
+		}
+		accounts = append(accounts, account)
+	}
+	if !w.down.since.IsZero() && len(accounts) > 1 {
+		return []string{accounts[rand.N(len(accounts))]}, 0 //nolint:gosec // any will do
+	}
+	slices.Sort(accounts)
+	return accounts, sleep
+}
+
+// judge takes note of how it went.
+func (w *worker) judge(done []outcome, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	worked, siteDown := false, false
+	for _, d := range done {
+		switch {
+		case !halts(d.err): // the records that failed are due later
+			delete(w.rests, d.account)
+			worked = true
+			continue
+		case jira.Is(d.err, jira.Down), jira.Is(d.err, jira.Busy):
+			siteDown = true
+		case jira.Is(d.err, jira.Refused):
+			worked = true // the site does
+		}
+		if w.rests == nil {
+			w.rests = map[string]rest{}
+		}
+		w.rests[d.account] = w.rests[d.account].next(now)
+	}
+	switch {
+	case worked && !w.down.since.IsZero():
+		w.down = rest{}
+		clear(w.rests) // most were for the site's sake
+	case !worked && siteDown:
+		w.down = w.down.next(now)
+	}
+}
+
+// rouse has the worker try at once what has failed before: somebody has
+// changed what it may have failed for.
+func (b *backend) rouse() {
+	b.worker.mu.Lock()
+	b.worker.down = rest{}
+	clear(b.worker.rests)
+	b.worker.mu.Unlock()
+	b.ledger.Wake()
+}
+
+// workFor does what is due for one account.
+func (b *backend) workFor(ctx context.Context, account string) error {
+	ids := b.ledger.Due(account, mostATurn)
+	client, err := b.client(ctx, b.storage, account)
+	if err == nil {
+		err = b.settle(ctx, b.ownLog().With("account", account), client, ids...)
+	}
+	if err != nil && ctx.Err() == nil {
+		err = errors.Join(err, b.dropExpired(ctx, ids))
+	}
+	return errors.Join(err, b.dropRetired(ctx, account))
+}
+
+// dropExpired forgets tokens that Jira itself has ended so long ago that no
+// clock can be that wrong. It is for accounts that nobody can log in to any
+// more; of others Jira is asked.
+func (b *backend) dropExpired(ctx context.Context, ids []string) error {
+	for _, id := range ids {
+		r, err := b.ledger.Read(ctx, id)
+		if err != nil || r.Expires == 0 || b.now().Before(r.Expires.Time().Add(expiredFor)) {
+			continue // what cannot be read now is read again
+		}
+		if err := b.ledger.Forget(ctx, id); err != nil {
+			return err
+		}
+		b.ownLog().Warn("a token was never proven gone, but Jira must have ended it by itself", "id", id, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name, "expired", r.Expires.Time())
+	}
+	return nil
+}
+
+// expiredFor is how long a token has to be expired to count as gone unproven.
+const expiredFor = 24 * time.Hour
+
+// periodic is called by Vault each minute, also where writing is not safe, and
+// for a last time before the mount's storage is wiped. It brings the worker back
+// if it has ended, and has it look at its clock.
+func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
+	if !b.WriteSafeReplicationState() {
+		return nil
+	}
+	log := b.log(req)
+	err := guard(log, func() error {
+		b.startWorker()
+		b.ledger.Wake()
+		if b.System().Tainted() {
+			return b.drain(ctx, req)
+		}
+		return nil
+	})
+	if err != nil {
+		log.Error("periodic work failed", "error", err) // Vault does not log it
+	}
+	return err
+}
+
+// drain ends, as far as patience goes, all that the ledger knows of, for the
+// mount is being unmounted. Whatever is left is logged: if Vault holds no lease
+// of the mount, its storage is wiped next.
+func (b *backend) drain(ctx context.Context, req *logical.Request) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	accounts := b.ledger.Accounts()
+	err := b.giveUp(ctx, accounts...)
+	for b.unpaid() > 0 && ctx.Err() == nil {
+		b.settleAccounts(ctx, req, false, accounts...)
+		if b.unpaid() > 0 {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}
+	left := 0
+	for _, id := range b.ledger.Unsettled("", false) {
+		r, e := b.ledger.Read(context.WithoutCancel(ctx), id)
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		left++
+		b.log(req).Error("the engine is being unmounted, and this token may be alive in Jira: delete it there", "id", r.ID, "account", r.Account, "username", r.Username, "token_id", r.TokenID, "token_name", r.Name, "expires", rfc3339(r.Expires.Time()))
+	}
+	if left > 0 {
+		err = errors.Join(err, fmt.Errorf("%d tokens could not be ended", left))
+	}
+	return err
+}
+
+// unpaid counts the tokens that Jira has still to end, or to be asked about.
+func (b *backend) unpaid() int { return len(b.ledger.Unsettled("", false)) }

@@ -1,0 +1,437 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira"
+	"vault-plugin-secrets-jira/backend/jira/jiratest"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// pass lets time pass, for the engine and for Jira.
+func (e *engine) pass(d time.Duration) {
+	e.clock.Add(int64(d))
+	e.jira.Advance(d)
+}
+
+// settled has the worker do all that is due now.
+func (e *engine) settled() {
+	e.t.Helper()
+	for range 100 {
+		if e.work(e.t.Context()) > 0 {
+			return
+		}
+	}
+	e.t.Fatal("the worker finds no end")
+}
+
+// revokeQueued revokes as Vault does when a lease runs out.
+func (e *engine) revokeQueued(secret *logical.Secret) error {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(e.t.Context(), 90*time.Second)
+	defer cancel()
+	_, err := e.leaseRequest(ctx, logical.RevokeOperation, secret)
+	return err
+}
+
+func (e *engine) logged(words ...string) bool {
+	for line := range strings.Lines(e.log.String()) {
+		all := true
+		for _, w := range words {
+			all = all && strings.Contains(line, w)
+		}
+		if all {
+			return true
+		}
+	}
+	return false
+}
+
+// The worker as Vault starts it: nobody asks for anything, and what an outage
+// has left is gone soon after it.
+func TestTheWorkerEndsWhatAnOutageLeft(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	secret := e.issue("readonly", nil).Secret
+	e.works()
+	e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Do: jiratest.AnswerAfter, Status: 502})
+	down := e.jira.Fault(jiratest.Fault{Method: "GET", Do: jiratest.Answer, Status: 503})
+	e.jira.Fault(jiratest.Fault{Method: "DELETE", Do: jiratest.Answer, Status: 503})
+	resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+	e.failed(503, resp, err)
+	if err := e.revokeQueued(secret); err == nil {
+		t.Fatal("revoked while Jira was down")
+	}
+	names := e.alive()
+	if len(names) != 2 {
+		t.Fatalf("alive: %v", names)
+	}
+	down()
+	e.jira.ClearFaults()
+	e.rouse() // its patience is another test's
+	e.eventually(func() bool { return len(e.ledger.IDs("")) == 0 })
+	e.nothingHeld()
+}
+
+// eventually waits for what another goroutine does.
+func (e *engine) eventually(done func() bool) {
+	e.t.Helper()
+	for end := time.Now().Add(30 * time.Second); !done(); {
+		if time.Now().After(end) {
+			e.t.Fatal("waited in vain")
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// A lease that Vault never stored, or lost, ends by the ledger's date.
+func TestATokenWithoutALeaseIsEndedAtItsEnd(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.issue("readonly", nil)
+	e.pass(time.Hour + ledger.Grace - 2*time.Second)
+	e.settled()
+	if names := e.alive(); len(names) != 1 {
+		t.Fatalf("alive before the end: %v", names)
+	}
+	e.pass(3 * time.Second)
+	e.settled()
+	e.nothingHeld()
+}
+
+// What memory does not know, storage does: another node has renewed the lease.
+func TestALeaseRenewedElsewhereIsNotEnded(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	secret := e.issue("readonly", nil).Secret
+	before := e.backend
+	e.mount()
+	e.pass(30 * time.Minute)
+	if _, err := e.renew(secret, 2*time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	e.backend = before
+	e.pass(45 * time.Minute)
+	e.settled()
+	if names := e.alive(); len(names) != 1 {
+		t.Errorf("alive: %v", names)
+	}
+	e.pass(2 * time.Hour)
+	e.settled()
+	e.nothingHeld()
+}
+
+// deposed makes the node one that cannot write any more. It does not know it.
+func (e *engine) deposed() (reinstate func()) {
+	f := func(string, string) error { return logical.ErrReadOnly }
+	e.storage.fail.Store(&f)
+	return func() { e.storage.fail.Store(nil) }
+}
+
+// A node that was deposed sees leases run out that its successor has renewed.
+func TestADeposedNodeEndsNoLease(t *testing.T) {
+	for name, end := range map[string]func(*engine, *logical.Secret){
+		"the worker": func(e *engine, _ *logical.Secret) { e.settled() },
+		"a revoke": func(e *engine, secret *logical.Secret) {
+			if err := e.revokeQueued(secret); !errors.Is(err, logical.ErrReadOnly) {
+				e.t.Errorf("revoked by a node that cannot write: %v", err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := configured(t, jiratest.Options{})
+			secret := e.issue("readonly", nil).Secret
+			e.pass(time.Hour + time.Minute)
+			e.jira.ResetCalls()
+			reinstate := e.deposed()
+			end(e, secret)
+			if n := e.jira.Count("DELETE", ""); n != 0 {
+				t.Errorf("%d deletes", n)
+			}
+			reinstate()
+			e.revoke(secret)
+			e.nothingHeld()
+		})
+	}
+}
+
+// The engine's clock is an hour ahead. All leases seem over, and none is.
+func TestAClockThatIsWrongEndsNothing(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.issue("readonly", nil)
+	e.clock.Store(int64(time.Hour + time.Minute))
+	e.settled()
+	if names := e.alive(); len(names) != 1 {
+		t.Fatalf("alive: %v", names)
+	}
+	if !e.logged("[WARN]", "this machine's clock is ahead of Jira's") {
+		t.Error("no warning")
+	}
+	// It is over by Jira's clock, too, and an hour has passed.
+	e.pass(time.Hour + time.Minute)
+	e.settled()
+	e.nothingHeld()
+}
+
+// Jira's own clock being wrong only delays the end.
+func TestAClockOfJirasThatIsWrong(t *testing.T) {
+	for _, skew := range []time.Duration{-time.Hour, time.Hour} {
+		t.Run(skew.String(), func(t *testing.T) {
+			e := configured(t, jiratest.Options{Now: func() time.Time { return time.Now().Add(skew) }})
+			e.issue("readonly", nil)
+			e.pass(time.Hour - time.Minute)
+			e.settled()
+			if names := e.alive(); len(names) != 1 {
+				t.Fatalf("alive: %v", names)
+			}
+			e.pass(2*time.Minute + max(-skew, 0))
+			e.settled()
+			e.nothingHeld()
+		})
+	}
+}
+
+// A proxy that takes the date away leaves it to Vault.
+func TestAnAnswerWithoutADate(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	if c := e.compare(time.Time{}, time.Now()); c.doubt == "" || !c.surely.IsZero() {
+		t.Errorf("%+v", c)
+	}
+}
+
+// Vault tries a queued revoke six times. Jira is away for longer.
+func TestADebtIsTakenOver(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	secret := e.issue("readonly", nil).Secret
+	e.jira.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 503})
+	if err := e.revokeQueued(secret); err == nil {
+		t.Fatal("revoked while Jira was down")
+	}
+	e.jira.ResetCalls()
+	e.pass(takenOver - time.Second)
+	err := e.revokeQueued(secret)
+	e.failed(503, nil, err, "the engine goes on trying")
+	if n := len(e.jira.Calls()); n != 0 {
+		t.Errorf("%d calls for a debt that is the worker's", n)
+	}
+	e.mount() // it is all in storage
+	e.pass(2 * time.Second)
+	if err := e.revokeQueued(secret); err != nil {
+		t.Errorf("Vault's lease would turn irrevocable: %v", err)
+	}
+	if !e.logged("[WARN]", "Vault may drop the lease", "token_id") {
+		t.Error("no warning")
+	}
+	// Whoever waits for the answer is told the truth.
+	if _, err := e.leaseRequest(t.Context(), logical.RevokeOperation, secret); err == nil {
+		t.Error("revoked while Jira was down")
+	}
+	if names := e.alive(); len(names) != 1 {
+		t.Errorf("alive: %v", names)
+	}
+	e.jira.ClearFaults()
+	e.settled()
+	e.nothingHeld()
+	e.revoke(secret)
+}
+
+// A mount that is being unmounted loses its ledger with its last lease.
+func TestRevokesOnATaintedMount(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	one, two := e.issue("readonly", nil).Secret, e.issue("readonly", nil).Secret
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: tokensAPI + "/" + tokenID(one), Do: jiratest.Answer, Status: 503})
+	if err := e.revokeQueued(one); err == nil {
+		t.Fatal("revoked while Jira was down")
+	}
+	e.system.TaintedVal = true
+	e.pass(2 * takenOver)
+	if err := e.revokeQueued(one); err == nil {
+		t.Error("a debt was taken over that is about to be wiped")
+	}
+	_, err := e.leaseRequest(t.Context(), logical.RevokeOperation, two)
+	e.failed(503, nil, err, "this token is revoked, but 1 others are still to be ended")
+	if names := e.alive(); len(names) != 1 {
+		t.Errorf("alive: %v", names)
+	}
+	remove()
+	e.settled()
+	e.revoke(two)
+	e.revoke(one)
+	e.nothingHeld()
+}
+
+func tokenID(s *logical.Secret) string { return s.InternalData["token_id"].(string) }
+
+// The last thing that Vault calls before it wipes the ledger.
+func TestTheLastPeriodicCallEndsAllAndTellsWhatItCannot(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.issue("readonly", nil)
+	stuck := e.issue("readonly", nil)
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: tokensAPI + "/" + tokenID(stuck.Secret), Do: jiratest.Answer, Status: 403, Body: `{"message":"no"}`})
+	e.system.TaintedVal = true
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // in place of Vault's 90 s
+	defer cancel()
+	_, err := e.HandleRequest(ctx, &logical.Request{Operation: logical.RollbackOperation, MountPoint: "jira/", Storage: e.storage})
+	if err == nil {
+		t.Error("all is well, it says")
+	}
+	if names := e.alive(); len(names) != 1 {
+		t.Errorf("alive: %v", names)
+	}
+	if !e.logged("[ERROR]", "delete it there", stuck.Data["token_name"].(string), "account=ci-bot", "expires=2") {
+		t.Error("the log does not tell which token is left")
+	}
+	remove()
+	e.revoke(stuck.Secret)
+	e.nothingHeld()
+}
+
+// Vault calls it on nodes that may not write, too.
+func TestThePeriodicCallOnAStandby(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.standby(consts.ReplicationPerformanceStandby)
+	e.system.TaintedVal = true
+	if _, err := e.HandleRequest(t.Context(), &logical.Request{Operation: logical.RollbackOperation, MountPoint: "jira/", Storage: e.storage}); err != nil {
+		t.Error(err)
+	}
+	if e.worker.running.Load() || len(e.jira.Calls()) != 0 {
+		t.Error("it worked where it must not")
+	}
+}
+
+// It brings back a worker that has ended, and leaves one alone that runs.
+func TestThePeriodicCallBringsTheWorkerBack(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	for range 2 {
+		if _, err := e.HandleRequest(t.Context(), &logical.Request{Operation: logical.RollbackOperation, MountPoint: "jira/", Storage: e.storage}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !e.worker.running.Load() {
+		t.Error("no worker")
+	}
+	e.Cleanup(t.Context())
+	if e.worker.running.Load() {
+		t.Error("it was not waited for")
+	}
+	e.startWorker()
+	if e.worker.running.Load() {
+		t.Error("it came back after its end")
+	}
+}
+
+// A panic in the worker is logged, and does not end it.
+func TestAPanicInTheWorker(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	one := e.issue("readonly", nil)
+	e.issue("readonly", nil)
+	e.pass(2 * time.Hour)
+	f := func(op, key string) error {
+		if op == "put" && strings.HasSuffix(key, one.Secret.InternalData["id"].(string)) {
+			panic("of the test")
+		}
+		return nil
+	}
+	e.storage.fail.Store(&f)
+	e.works()
+	e.eventually(func() bool { return e.logged("[ERROR]", "panic=\"of the test\"") && e.logged("(*backend).settle") })
+	e.storage.fail.Store(nil)
+	e.rouse()
+	e.eventually(func() bool { return len(e.ledger.IDs("")) == 0 })
+	e.nothingHeld()
+}
+
+// However long something has been failing, it is tried again within a minute,
+// and not in step with others.
+func TestRests(t *testing.T) {
+	now := time.Now()
+	var r rest
+	seen := map[time.Duration]bool{}
+	for range 1000 {
+		r = r.next(now)
+		wait := r.until.Sub(now)
+		if wait < time.Second || wait > time.Minute {
+			t.Fatalf("rests for %v", wait)
+		}
+		seen[wait] = true
+		now = r.until
+	}
+	if len(seen) < 500 {
+		t.Errorf("%d different rests of 1000", len(seen))
+	}
+}
+
+// While nothing works one account is tried, not a hundred.
+func TestOneProbeWhileJiraIsDown(t *testing.T) {
+	var w worker
+	now := time.Now()
+	next := map[string]time.Time{}
+	for i := range 100 {
+		next[fmt.Sprint("account-", i)] = now
+	}
+	accounts, _ := w.due(next, now)
+	if len(accounts) != 100 {
+		t.Fatalf("%d accounts are due", len(accounts))
+	}
+	with := func(accounts []string, err func(i int) error) []outcome {
+		done := make([]outcome, len(accounts))
+		for i, account := range accounts {
+			done[i] = outcome{account, err(i)}
+		}
+		return done
+	}
+	w.judge(with(accounts, func(int) error { return &jira.Error{Kind: jira.Down} }), now)
+	if accounts, sleep := w.due(next, now); len(accounts) != 0 || sleep <= 0 || sleep > time.Minute {
+		t.Errorf("%d accounts, sleep %v", len(accounts), sleep)
+	}
+	now = now.Add(longestRest)
+	accounts, _ = w.due(next, now)
+	if len(accounts) != 1 {
+		t.Fatalf("%d accounts are tried", len(accounts))
+	}
+	w.judge(with(accounts, func(int) error { return nil }), now)
+	if accounts, _ := w.due(next, now); len(accounts) != 100 {
+		t.Errorf("%d accounts are due", len(accounts))
+	}
+
+	// One account's own trouble is nobody else's.
+	accounts, _ = w.due(next, now)
+	w.judge(with(accounts, func(i int) error {
+		if i == 7 {
+			return &jira.Error{Kind: jira.Refused}
+		}
+		return nil
+	}), now)
+	if accounts, _ := w.due(next, now); len(accounts) != 99 {
+		t.Errorf("%d accounts are due", len(accounts))
+	}
+}
+
+// An account that nobody can log in to any more, whose tokens Jira has ended.
+func TestTokensThatJiraMustHaveEnded(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.issue("readonly", nil)
+	e.jira.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 401, Body: `{"message":"no"}`})
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+	e.pass(2*24*time.Hour - time.Minute) // the token lives for two days, and one more makes sure
+	e.settled()
+	if n := len(e.ledger.IDs("")); n != 1 {
+		t.Fatalf("%d records", n)
+	}
+	e.pass(24*time.Hour + 2*time.Minute)
+	e.rouse()
+	e.settled()
+	e.nothingHeld()
+	if keys, err := e.storage.List(t.Context(), retiredPrefix); len(keys) != 0 || err != nil {
+		t.Errorf("kept: %v, %v", keys, err)
+	}
+	if !e.logged("[WARN]", "never proven gone") {
+		t.Error("no warning")
+	}
+}
