@@ -46,6 +46,7 @@ type backend struct {
 	mount   mountID
 	decoded decoded
 	worker  worker
+	tidying tidying
 	logger  atomic.Pointer[mounted]
 
 	// resources keeps config, accounts and roles in step with each other and
@@ -92,6 +93,11 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 			b.pathRoles(),
 			b.pathListRoles(),
 			b.pathCreds(),
+			b.pathTidy(),
+			b.pathTidyStatus(),
+			b.pathTidyCancel(),
+			b.pathAutoTidy(),
+			b.pathRotateMountID(),
 		},
 		Secrets: []*framework.Secret{
 			b.secretPAT(),

@@ -200,6 +200,11 @@ func (b *backend) loadConfig(ctx context.Context, s logical.Storage) (*config, e
 }
 
 func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	// Made before the first token, the mount's id is in every snapshot that has
+	// to know our tokens again.
+	if _, err := b.mount.get(ctx, &b.decoded, req.Storage); err != nil {
+		return nil, err
+	}
 	var warnings []string
 	err := revise(ctx, b, req, configKey, "config", func(c, before *config) (agrees func() (bool, error), err error) {
 		if err := c.update(fields{d, before == nil}); err != nil {

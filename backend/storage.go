@@ -21,6 +21,8 @@ const (
 	rolesPrefix    = "roles/"    // + name
 	ledgerPrefix   = "ledger/"   // + what package ledger makes of a record's id
 	mountIDKey     = "mount-id"
+	tidyStatusKey  = "tidy-status"
+	autoTidyKey    = "auto-tidy"
 )
 
 // decoded remembers what stored values came to, for what every mint reads.
@@ -120,4 +122,17 @@ func (m *mountID) get(ctx context.Context, known *decoded, s logical.Storage) (s
 	}
 	m.id = *stored
 	return m.id, nil
+}
+
+// rotate gives the mount another id.
+func (m *mountID) rotate(ctx context.Context, s logical.Storage) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id := ledger.NewMountID()
+	if err := store(ctx, s, mountIDKey, id); err != nil {
+		m.id = "" // storage may have it all the same
+		return "", err
+	}
+	m.id = id
+	return id, nil
 }

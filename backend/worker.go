@@ -116,6 +116,9 @@ func (b *backend) work(ctx context.Context) (sleep time.Duration) {
 	if !b.ledger.Whole() || !b.WriteSafeReplicationState() {
 		return longestSleep
 	}
+	if err := b.tidyAutomatically(ctx); err != nil {
+		b.ownLog().Warn("an automatic tidy could not be started", "error", err)
+	}
 	due, sleep := b.worker.due(b.ledger.Next(), b.now())
 	if len(due) == 0 {
 		return sleep

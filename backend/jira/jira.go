@@ -165,6 +165,9 @@ func (c *Client) Close() { c.site.Close() }
 // URL is the address of the client's site without a trailing slash.
 func (c *Client) URL() string { return c.site.URL() }
 
+// Username is the login name that the client was made for.
+func (c *Client) Username() string { return c.login.Username }
+
 // parseURL checks and normalizes a site's address: no trailing slash, nothing
 // but scheme, host and context path.
 func parseURL(raw string) (*url.URL, error) {

@@ -15,6 +15,7 @@ type index struct {
 	mu       sync.Mutex // guards all below; never held over storage
 	entries  map[string]*entry
 	accounts map[string]*shelf
+	newest   Time // when the last intent was written
 }
 
 // shelf is the entries of one account, and how many places they take.
@@ -89,6 +90,7 @@ func (x *index) note(r *Record, due Time) (first bool) {
 
 // set makes or changes the entry of r. The caller holds x.mu.
 func (x *index) set(r *Record, due Time) *entry {
+	x.newest = max(x.newest, r.IntendedAt)
 	e := x.entries[r.ID]
 	minting := e != nil && e.minting && r.State == Intended
 	if e == nil || e.shelf.account != r.Account {
@@ -215,6 +217,12 @@ func (x *index) held(account string) int {
 		return s.held
 	}
 	return 0
+}
+
+func (x *index) latest() Time {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.newest
 }
 
 // names returns the accounts that have entries.

@@ -390,11 +390,19 @@ func (l *Ledger) Sought(ctx context.Context, id string) error {
 var errUnchanged = errors.New("unchanged")
 
 // Adopt writes r as owed, for a credential that the ledger has no record of
-// but somebody knows to be Jira's.
+// but somebody knows to be Jira's. Where there is a record with this id after
+// all the error is a [StateError].
 func (l *Ledger) Adopt(ctx context.Context, r *Record) error {
 	lock := l.lock(r.ID)
 	lock.Lock()
 	defer lock.Unlock()
+	have, err := l.get(ctx, r.ID)
+	if err == nil {
+		return &StateError{ID: r.ID, Have: have.State}
+	}
+	if !errors.Is(err, ErrMissing) {
+		return err
+	}
 	r.State, r.OwedAt = Owed, At(l.now())
 	if err := l.put(ctx, r); err != nil {
 		return fmt.Errorf("writing record %q: %w", r.ID, err)
@@ -437,6 +445,14 @@ func (l *Ledger) Held(account string) int { return l.index.held(account) }
 // Accounts returns the accounts that have records, in no order. It is what
 // this process knows; see [Ledger.Whole].
 func (l *Ledger) Accounts() []string { return l.index.names() }
+
+// Newest is when the last of the intents that this process knows of was
+// written, be it forgotten since; zero where it knows none.
+func (l *Ledger) Newest() time.Time { return l.index.latest().Time() }
+
+// State is where the record stands, as far as this process knows; "" where it
+// knows none.
+func (l *Ledger) State(id string) State { return l.index.state(id) }
 
 // Minting tells whether a mint for account runs in this process.
 func (l *Ledger) Minting(account string) bool {

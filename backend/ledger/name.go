@@ -51,3 +51,21 @@ func Name(mountID, id, role string) string {
 func (r *Record) Named(name string) bool {
 	return len(r.Name) >= handleSize && len(name) >= handleSize && strings.EqualFold(name[:handleSize], r.Name[:handleSize])
 }
+
+// ParseName takes a credential's name, from Jira, apart into the ids of the
+// mount and the record that it was made for. It tells whether the name looks
+// like one of [Name]'s at all.
+func ParseName(name string) (mountID, id string, ok bool) {
+	name = strings.ToLower(name)
+	rest, ok := strings.CutPrefix(name, namePrefix)
+	if !ok || len(name) < handleSize || rest[mountIDSize] != '-' || name[handleSize-1] != '-' {
+		return "", "", false
+	}
+	mountID, id = rest[:mountIDSize], rest[mountIDSize+1:mountIDSize+1+idSize]
+	return mountID, id, isRandom(mountID) && isRandom(id)
+}
+
+// isRandom tells whether s could have come from random.
+func isRandom(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '2' || r > '7') })
+}

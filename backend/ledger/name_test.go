@@ -89,3 +89,28 @@ func TestIDs(t *testing.T) {
 		}
 	}
 }
+
+func TestParseName(t *testing.T) {
+	id := ledger.NewID()
+	for name, want := range map[string]bool{
+		ledger.Name("k3xm2a", id, "readonly"):                  true,
+		strings.ToUpper(ledger.Name("k3xm2a", id, "r")):        true, // whatever Jira does to it
+		ledger.Name("k3xm2a", id, ""):                          true,
+		"vault-k3xm2a-" + id:                                   false, // cut
+		"vault-k3xm1a-" + id + "-r":                            false, // 1 is no digit of base32
+		"vault-k3xm2a-" + id[:15] + "0-r":                      false,
+		"vault-k3xm2a+" + id + "-r":                            false,
+		"vault-k3xm2a-" + id + "+r":                            false,
+		"fault-k3xm2a-" + id + "-r":                            false,
+		"vault-k3xm2a" + id + "-readonly":                      false,
+		"made by hand":                                         false,
+		"":                                                     false,
+		"vault-" + strings.Repeat("\u0130", 40):                false, // lower-cased, it changes its length
+		strings.Repeat("\u0130", 6) + "-" + id + id + id + "-": false,
+	} {
+		mount, have, ok := ledger.ParseName(name)
+		if ok != want || ok && (mount != "k3xm2a" || have != id) {
+			t.Errorf("%q: %q, %q, %v", name, mount, have, ok)
+		}
+	}
+}
