@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -88,11 +89,19 @@ func transitions(t *testing.T, f *fixture) map[string]func(*ledger.Record) error
 	t.Helper()
 	ctx := t.Context()
 	return map[string]func(*ledger.Record) error{
-		"Issue":  func(r *ledger.Record) error { return f.Issue(ctx, r, time.Hour) },
-		"Extend": func(r *ledger.Record) error { return f.Extend(ctx, r.ID, 2*time.Hour) },
-		"Owe":    func(r *ledger.Record) error { return f.Owe(ctx, r.ID, "413") },
-		"Sought": func(r *ledger.Record) error { return f.Sought(ctx, r.ID) },
-		"Forget": func(r *ledger.Record) error { return f.Forget(ctx, r.ID) },
+		"Issue":   func(r *ledger.Record) error { return f.Issue(ctx, r, time.Hour) },
+		"Extend":  func(r *ledger.Record) error { return f.Extend(ctx, r.ID, 2*time.Hour) },
+		"Owe":     func(r *ledger.Record) error { return f.Owe(ctx, r.ID, "413") },
+		"Found":   func(r *ledger.Record) error { return f.Found(ctx, r.ID, "413") },
+		"Overdue": func(r *ledger.Record) error { return f.Overdue(ctx, r.ID, start.Add(2*time.Hour)) },
+		"Early": func(r *ledger.Record) error {
+			return f.Overdue(ctx, r.ID, start.Add(time.Hour+ledger.Grace-time.Millisecond))
+		},
+		"Move":    func(r *ledger.Record) error { return f.Move(ctx, r.ID, "elsewhere") },
+		"Adopt":   func(r *ledger.Record) error { c := *r; return f.Adopt(ctx, &c) },
+		"Refresh": func(r *ledger.Record) error { return f.Refresh(ctx, r.ID) },
+		"Sought":  func(r *ledger.Record) error { return f.Sought(ctx, r.ID) },
+		"Forget":  func(r *ledger.Record) error { return f.Forget(ctx, r.ID) },
 	}
 }
 
@@ -100,11 +109,17 @@ func TestTransitions(t *testing.T) {
 	const refused, missing = "refused", "missing"
 	from := []string{"intended", "sought", "issued", "owed", ""}
 	want := map[string][]string{ // where the record stands afterwards
-		"Issue":  {"issued", "issued", refused, refused, refused},
-		"Extend": {refused, refused, "issued", refused, missing},
-		"Owe":    {"owed", "owed", "owed", "owed", missing},
-		"Sought": {"sought", "sought", refused, refused, missing},
-		"Forget": {"", "", "", "", ""},
+		"Issue":   {"issued", "issued", refused, refused, refused},
+		"Extend":  {refused, refused, "issued", refused, missing},
+		"Owe":     {"owed", "owed", "owed", "owed", missing},
+		"Found":   {"owed", "owed", refused, "owed", missing},
+		"Overdue": {refused, refused, "owed", refused, missing},
+		"Early":   {refused, refused, refused, refused, missing},
+		"Move":    {"intended", "sought", "owed", "owed", missing},
+		"Adopt":   {refused, refused, refused, refused, "owed"},
+		"Refresh": {"intended", "sought", "issued", "owed", missing},
+		"Sought":  {"sought", "sought", refused, refused, missing},
+		"Forget":  {"", "", "", "", ""},
 	}
 	for name, outcomes := range want {
 		for i, after := range outcomes {
@@ -398,8 +413,8 @@ func TestCountsFollowStorage(t *testing.T) {
 	f := newLedger()
 	random := rand.New(rand.NewPCG(1, 2))
 	var records []*ledger.Record
-	names := []string{"Issue", "Extend", "Owe", "Sought", "Forget"}
 	do := transitions(t, f)
+	names := slices.Sorted(maps.Keys(do))
 	for i := range 1000 {
 		f.storage.FailPut(random.IntN(10) == 0).FailDelete(random.IntN(10) == 0)
 		if i < 5 || random.IntN(3) == 0 {
@@ -417,7 +432,7 @@ func TestCountsFollowStorage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(f.IDs("")) != 0 || f.Held("account-0")+f.Held("account-1")+f.Held("account-2") != 0 {
+	if len(f.IDs("")) != 0 || len(f.Accounts()) != 0 || f.Held("account-0")+f.Held("account-1")+f.Held("account-2")+f.Held("elsewhere") != 0 {
 		t.Errorf("something is left: %v", f.IDs(""))
 	}
 }
@@ -440,7 +455,7 @@ func (f *fixture) countsAreRight(t *testing.T) {
 	if !slices.Equal(have, want) {
 		t.Errorf("ids %v, but storage holds %v", have, want)
 	}
-	for _, account := range []string{"ci", "nightly", "account-0", "account-1", "account-2"} {
+	for _, account := range []string{"ci", "nightly", "account-0", "account-1", "account-2", "elsewhere"} {
 		if have, want := f.Held(account), fresh.Held(account); have != want {
 			t.Errorf("account %q holds %d, but storage says %d", account, have, want)
 		}

@@ -1,0 +1,316 @@
+package ledger_test
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// told tells whether somebody who sleeps would have been woken.
+func (f *fixture) told() bool {
+	select {
+	case <-f.Sooner():
+		return true
+	default:
+		return false
+	}
+}
+
+// dueAt asserts that the one record there is falls due at, and not before.
+func (f *fixture) dueAt(t *testing.T, at time.Time) {
+	t.Helper()
+	now := f.now
+	defer func() { f.now = now }()
+	next := f.Next()
+	if len(next) != 1 || next["ci"].Sub(at).Abs() > time.Millisecond {
+		t.Errorf("next %v, want %v", next, at)
+	}
+	f.now = at.Add(-2 * time.Millisecond)
+	if ids := f.Due("ci", 10); len(ids) != 0 && f.now.After(now) {
+		t.Errorf("due before %v: %v", at, ids)
+	}
+	f.now = at.Add(2 * time.Millisecond)
+	if ids := f.Due("ci", 10); len(ids) != 1 {
+		t.Errorf("due at %v: %v", at, ids)
+	}
+}
+
+func TestWhenRecordsAreDue(t *testing.T) {
+	t.Run("intended", func(t *testing.T) {
+		f := newLedger()
+		r := f.in(t, "intended")
+		f.now = start.Add(48 * time.Hour)
+		if next := f.Next(); len(next) != 0 {
+			t.Errorf("a mint that runs is due %v", next)
+		}
+		if ids := f.Due("ci", 10); len(ids) != 0 {
+			t.Errorf("a mint that runs is due: %v", ids)
+		}
+		f.told()
+		f.Over(r.ID)
+		if !f.told() {
+			t.Error("nobody was told")
+		}
+		if ids := f.Due("ci", 10); !slices.Equal(ids, []string{r.ID}) {
+			t.Errorf("due: %v", ids)
+		}
+		f.Over(r.ID) // twice is nothing new
+		if f.told() {
+			t.Error("told again")
+		}
+		f.Over("nobody's")
+	})
+	t.Run("issued", func(t *testing.T) {
+		f := newLedger()
+		r := f.in(t, "issued")
+		f.Over(r.ID) // as after every mint
+		f.dueAt(t, start.Add(time.Hour+ledger.Grace))
+		if err := f.Extend(t.Context(), r.ID, 3*time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		f.dueAt(t, start.Add(3*time.Hour+ledger.Grace))
+	})
+	t.Run("owed", func(t *testing.T) {
+		f := newLedger()
+		r := f.in(t, "issued")
+		f.told()
+		if err := f.Owe(t.Context(), r.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		if ids := f.Due("ci", 10); !f.told() || !slices.Equal(ids, []string{r.ID}) {
+			t.Errorf("due: %v", ids)
+		}
+		f.Later(r.ID, time.Minute)
+		f.dueAt(t, start.Add(time.Minute))
+		f.Later(r.ID, time.Second) // an earlier time is no later one
+		f.dueAt(t, start.Add(time.Minute))
+		f.Later("nobody's", time.Minute)
+	})
+	t.Run("after a crash", func(t *testing.T) {
+		for _, state := range []string{"intended", "issued", "owed"} {
+			f := newLedger()
+			f.in(t, state)
+			fresh := &fixture{storage: f.storage, now: start.Add(2 * time.Hour)}
+			fresh.Ledger = ledger.New(f.storage, func() time.Time { return fresh.now })
+			if err := fresh.Load(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if ids := fresh.Due("ci", 10); len(ids) != 1 || !fresh.told() {
+				t.Errorf("%s: due: %v", state, ids)
+			}
+		}
+	})
+	t.Run("a write that failed may have landed", func(t *testing.T) {
+		f := newLedger()
+		r := f.in(t, "issued")
+		f.storage.FailPut(true)
+		if err := f.Owe(t.Context(), r.ID, ""); err == nil {
+			t.Fatal("no error")
+		}
+		f.storage.FailPut(false)
+		if ids := f.Due("ci", 10); len(ids) != 1 {
+			t.Errorf("due: %v", ids)
+		}
+		if err := f.Refresh(t.Context(), r.ID); err != nil {
+			t.Fatal(err)
+		}
+		f.dueAt(t, start.Add(time.Hour+ledger.Grace))
+	})
+}
+
+// An intent is looked for each minute for ten, then less and less often, and
+// for a last time when nothing can land any more.
+func TestWhenAnIntentIsLookedForAgain(t *testing.T) {
+	f := newLedger()
+	r := f.in(t, "intended")
+	f.Over(r.ID)
+	looks := 0
+	for last := start; ; looks++ {
+		at := f.Next()["ci"]
+		if looks == 0 {
+			at = start
+		}
+		gap := at.Sub(last)
+		switch age := last.Sub(start); {
+		case looks == 0:
+		case age < 10*time.Minute && gap.Round(time.Second) != time.Minute:
+			t.Fatalf("look %d comes %v after the last", looks, gap)
+		case gap > age/10+time.Second && gap.Round(time.Second) != time.Minute:
+			t.Fatalf("look %d comes %v after the last, at the age of %v", looks, gap, age)
+		}
+		f.now, last = at, at
+		if !at.Before(start.Add(ledger.LateLanding)) {
+			if at.Sub(start) > ledger.LateLanding+time.Second {
+				t.Errorf("the last look comes %v after the intent", at.Sub(start))
+			}
+			break
+		}
+		if err := f.Sought(t.Context(), r.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if looks < 40 || looks > 100 {
+		t.Errorf("%d looks", looks)
+	}
+	// Should it not have been dropped then, it does not come up all the time.
+	if err := f.Sought(t.Context(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	if gap := f.Next()["ci"].Sub(f.now); gap < time.Minute {
+		t.Errorf("again after %v", gap)
+	}
+}
+
+// TestDueComesInOrder: whatever is done to a thousand records, those that are
+// due are found, the most of them that are asked for, and no other.
+func TestDueComesInOrder(t *testing.T) {
+	f := newLedger()
+	random := rand.New(rand.NewPCG(3, 4))
+	due := map[string]time.Time{}
+	var ids []string
+	for range 1000 {
+		if r := record("ci"); random.IntN(3) > 0 || len(ids) == 0 {
+			ttl := time.Duration(random.IntN(1000)) * time.Second
+			if err := f.Intend(t.Context(), r, 10000); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Issue(t.Context(), r, ttl); err != nil {
+				t.Fatal(err)
+			}
+			due[r.ID] = f.now.Add(ttl + ledger.Grace)
+			ids = append(ids, r.ID)
+			continue
+		}
+		id := ids[random.IntN(len(ids))]
+		switch random.IntN(3) {
+		case 0:
+			if err := f.Forget(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+			delete(due, id)
+		case 1:
+			wait := time.Duration(random.IntN(2000)) * time.Second
+			f.Later(id, wait)
+			if at, ok := due[id]; ok && f.now.Add(wait).After(at) {
+				due[id] = f.now.Add(wait)
+			}
+		case 2:
+			if f.Owe(t.Context(), id, "") == nil {
+				due[id] = f.now
+			}
+		}
+	}
+	for _, after := range []time.Duration{0, 100 * time.Second, 500 * time.Second, time.Hour} {
+		f.now = start.Add(after + time.Millisecond)
+		var want []string
+		for id, at := range due {
+			if !at.After(f.now) {
+				want = append(want, id)
+			}
+		}
+		have := f.Due("ci", 10000)
+		slices.Sort(want)
+		slices.Sort(have)
+		if !slices.Equal(have, want) {
+			t.Errorf("after %v %d are due, want %d", after, len(have), len(want))
+		}
+		if some := f.Due("ci", 7); len(some) != min(7, len(want)) {
+			t.Errorf("%d of %d, want 7 at most", len(some), len(want))
+		}
+	}
+	if ids := f.Due("nobody", 10); ids != nil {
+		t.Errorf("due: %v", ids)
+	}
+}
+
+func TestMoveAndNewest(t *testing.T) {
+	f := newLedger()
+	if !f.Newest().IsZero() {
+		t.Error("the newest of none")
+	}
+	r := f.in(t, "issued")
+	f.now = start.Add(time.Minute)
+	late := f.in(t, "intended")
+	if !f.Minting("ci") || f.Minting("elsewhere") {
+		t.Error("what is minting is not known")
+	}
+	f.Over(late.ID)
+	if f.Minting("ci") {
+		t.Error("nothing is minting")
+	}
+	for _, id := range []string{r.ID, late.ID} {
+		if err := f.Move(t.Context(), id, "elsewhere"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.Held("ci") != 0 || f.Held("elsewhere") != 2 || !slices.Equal(f.Accounts(), []string{"elsewhere"}) {
+		t.Errorf("held %d and %d, accounts %v", f.Held("ci"), f.Held("elsewhere"), f.Accounts())
+	}
+	if err := f.Forget(t.Context(), late.ID); err != nil {
+		t.Fatal(err)
+	}
+	if newest := f.Newest(); !newest.Equal(ledger.At(start.Add(time.Minute)).Time()) {
+		t.Errorf("newest %v", newest)
+	}
+	if f.State(r.ID) != ledger.Owed || f.State("nobody's") != "" {
+		t.Errorf("states %q and %q", f.State(r.ID), f.State("nobody's"))
+	}
+}
+
+// A hundred thousand records fit into memory beside the rest of the engine:
+// its process takes 25 to 30 MB, and 64 MiB is the limit.
+func TestMemoryOfManyRecords(t *testing.T) {
+	const many = 100_000
+	storage := &made{folders: map[string][]string{}}
+	for range many {
+		id := ledger.NewID()
+		storage.folders[id[:2]+"/"] = append(storage.folders[id[:2]+"/"], id)
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	l := ledger.New(storage, time.Now)
+	if err := l.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	took := heap() - before
+	t.Logf("%d bytes for each of %d records", took/many, many)
+	if took > 20<<20 {
+		t.Errorf("the index takes %d MiB", took>>20)
+	}
+	if n := len(l.IDs("")); n != many || !l.Whole() {
+		t.Errorf("%d records", n)
+	}
+	runtime.KeepAlive(storage)
+}
+
+// made is storage that makes each record up when it is read.
+type made struct {
+	logical.Storage
+	folders map[string][]string
+}
+
+func (s *made) List(_ context.Context, prefix string) ([]string, error) {
+	if prefix == "" {
+		return slices.Collect(maps.Keys(s.folders)), nil
+	}
+	return s.folders[prefix], nil
+}
+
+func (s *made) Get(_ context.Context, key string) (*logical.StorageEntry, error) {
+	id := key[3:]
+	return &logical.StorageEntry{Key: key, Value: []byte(`{"id":"` + id + `","state":"issued","account":"account-` + id[:1] +
+		`","issued_at":1,"lease_end":1772439309417,"token_id":"412","name":"` + ledger.Name("k3xm2a", id, "readonly") + `"}`)}, nil
+}
