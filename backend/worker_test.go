@@ -435,3 +435,113 @@ func TestTokensThatJiraMustHaveEnded(t *testing.T) {
 		t.Error("no warning")
 	}
 }
+
+// After an outage all that is owed is ended, never by more calls at a time than
+// the site allows, and not before the gate has felt its way.
+func TestManyDebtsAtOnce(t *testing.T) {
+	const many, most = 300, 3
+	e := configured(t, jiratest.Options{Switches: jiratest.Switches{MaxTokens: -1}})
+	e.write("config", map[string]any{"max_concurrent_requests": most})
+	e.write("accounts/ci-bot", map[string]any{"max_tokens": 2 * many})
+	for range many {
+		e.issue("readonly", nil)
+	}
+	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
+		t.Fatal(err)
+	}
+	down := e.jira.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 503})
+	e.jira.ResetCalls()
+	e.work(t.Context())
+	if n := len(e.jira.Calls()); n > 3*mostAtOnce {
+		t.Errorf("%d calls to a Jira that is down", n)
+	}
+	down()
+	e.jira.ResetCalls()
+	e.rouse()
+	e.settled()
+	if n := e.jira.MaxInFlight(); n > most {
+		t.Errorf("%d calls at a time", n)
+	}
+	if n := e.jira.Count("DELETE", tokensAPI); n != many {
+		t.Errorf("%d deletes of %d tokens", n, many)
+	}
+	e.nothingHeld()
+}
+
+// Revokes go first: a place that is free is a reader's only if no token waits
+// to be ended.
+func TestTheWorkerGoesBeforeReaders(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.write("config", map[string]any{"max_concurrent_requests": 1})
+	for range 3 {
+		e.issue("readonly", nil)
+	}
+	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
+		t.Fatal(err)
+	}
+	e.jira.ResetCalls()
+	slow := e.jira.Fault(jiratest.Fault{Method: "DELETE", Nth: 1, Do: jiratest.Slow, Delay: 300 * time.Millisecond})
+	defer slow()
+	worked := make(chan struct{})
+	go func() {
+		defer close(worked)
+		e.settled()
+	}()
+	if err := e.jira.WaitCalls(t.Context(), "DELETE", tokensAPI, 1); err != nil {
+		t.Fatal(err)
+	}
+	lease := e.issue("readonly", nil)
+	<-worked
+	var order []string
+	for _, c := range e.jira.Calls() {
+		order = append(order, c.Method)
+	}
+	if len(order) != 4 || order[3] != "POST" {
+		t.Errorf("calls in order: %v", order)
+	}
+	e.revoke(lease.Secret)
+	e.nothingHeld()
+}
+
+// A panic in a tidy is told like any other end of it.
+func TestAPanicInATidy(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	armed := true
+	f := func(op, key string) error {
+		if armed && key == tidyStatusKey {
+			armed = false
+			panic("of the test")
+		}
+		return nil
+	}
+	e.storage.fail.Store(&f)
+	s := e.tidied(nil)
+	if s["state"] != tidyFailed || !strings.Contains(s["error"].(string), "internal error") || !e.logged("[ERROR]", "panic=\"of the test\"") {
+		t.Errorf("status %v", s)
+	}
+	e.storage.fail.Store(nil)
+	if s := e.tidied(nil); s["state"] != tidyFinished {
+		t.Errorf("status %v", s)
+	}
+}
+
+// Vault waits for Clean with a lock over all mounts.
+func TestCleanDoesNotWaitForJira(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.issue("readonly", nil)
+	e.pass(2 * time.Hour)
+	e.jira.Fault(jiratest.Fault{Method: "GET", Path: tokensAPI, Nth: 1, Do: jiratest.Hang})
+	e.works()
+	if err := e.jira.WaitCalls(t.Context(), "GET", tokensAPI, 1); err != nil {
+		t.Fatal(err)
+	}
+	e.write("tidy", nil)
+	e.Cleanup(t.Context())
+	if e.logged("background work did not end in time") || e.worker.running.Load() {
+		t.Error("something goes on")
+	}
+	e.jira.ClearFaults()
+	e.mount()
+	e.settled()
+	e.nothingHeld()
+}

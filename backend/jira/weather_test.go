@@ -1,0 +1,101 @@
+package jira
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// occupied is a gate that lets one call through at a time, whose calls take a
+// second each, and in which one is under way.
+func occupied(t *testing.T) *Gate {
+	t.Helper()
+	g := NewGate(1)
+	for range 30 { // until it has learned
+		if err := g.enter(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		g.leave(nil, false, time.Second)
+	}
+	if err := g.enter(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// Who cannot come in before his deadline is told at once, and when to come
+// back; who ends a credential waits all the same.
+func TestGateTurnsAwayWhoWouldWaitTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := occupied(t)
+		began := time.Now()
+		for waiting := range 5 {
+			go func() {
+				if err := g.enter(t.Context(), waiting%2 == 0); err != nil {
+					t.Error(err)
+				}
+			}()
+		}
+		synctest.Wait()
+		for within, want := range map[time.Duration]bool{5 * time.Second: false, 7 * time.Second: true} {
+			ctx, cancel := context.WithTimeout(t.Context(), within)
+			g.mu.Lock()
+			err := g.late(time.Now().Add(within), false)
+			g.mu.Unlock()
+			if (err == nil) != want {
+				t.Errorf("within %v: %v", within, err)
+			}
+			if !want {
+				err := g.enter(ctx, false)
+				if err == nil || err.Kind != Busy || !err.Unsent || err.Until.Sub(began).Round(time.Second) != 6*time.Second {
+					t.Errorf("%+v", err)
+				}
+				g.mu.Lock()
+				if err := g.late(time.Now().Add(within), true); err != nil {
+					t.Errorf("urgent: %v", err)
+				}
+				g.mu.Unlock()
+			}
+			cancel()
+		}
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("it took %v to be told", waited)
+		}
+		for range 6 { // those that wait, too
+			g.leave(nil, false, time.Second)
+			synctest.Wait()
+		}
+		if g.underWay != 0 || len(g.urgent)+len(g.others) != 0 {
+			t.Errorf("%d under way, %d and %d wait", g.underWay, len(g.urgent), len(g.others))
+		}
+	})
+}
+
+// A free place is a free place, however long calls take.
+func TestGateWithRoomTurnsNobodyAway(t *testing.T) {
+	g := occupied(t)
+	g.leave(nil, false, time.Hour)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := g.enter(ctx, false); err != nil {
+		t.Error(err)
+	}
+}
+
+// A mint that could not end before its deadline is not begun: it would leave a
+// doubt. Its place is free again, and the gate has learned nothing.
+func TestAMintThatComesTooLateIsNotBegun(t *testing.T) {
+	s := &Site{gate: NewGate(4), timeout: 10 * time.Second, pause: defaultPause}
+	s.gate.limit = 1
+	c := s.As(Login{Username: "ci-bot", Token: "secret"})
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	_, err := c.try(ctx, call{method: "POST", path: tokensPath, once: true}) // a call would panic: there is no transport
+	if err == nil || err.Kind != Busy || !err.Unsent || !NothingMade(err) {
+		t.Errorf("%+v", err)
+	}
+	if s.gate.underWay != 0 || s.gate.limit != 1 {
+		t.Errorf("%d under way, limit %d", s.gate.underWay, s.gate.limit)
+	}
+}
