@@ -135,18 +135,29 @@ func (e *engine) deposed() (reinstate func()) {
 
 // A node that was deposed sees leases run out that its successor has renewed.
 func TestADeposedNodeEndsNoLease(t *testing.T) {
+	revoke := func(e *engine, secret *logical.Secret) {
+		if err := e.revokeQueued(secret); !errors.Is(err, logical.ErrReadOnly) {
+			e.t.Errorf("revoked by a node that cannot write: %v", err)
+		}
+	}
 	for name, end := range map[string]func(*engine, *logical.Secret){
-		"the worker": func(e *engine, _ *logical.Secret) { e.settled() },
-		"a revoke": func(e *engine, secret *logical.Secret) {
-			if err := e.revokeQueued(secret); !errors.Is(err, logical.ErrReadOnly) {
-				e.t.Errorf("revoked by a node that cannot write: %v", err)
-			}
+		"the worker": func(e *engine, _ *logical.Secret) {
+			e.pass(time.Hour)
+			e.settled()
 		},
+		"a revoke": func(e *engine, secret *logical.Secret) {
+			e.pass(time.Hour - time.Minute)
+			revoke(e, secret)
+		},
+		"a revoke of a lease that was cut short": revoke,
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := configured(t, jiratest.Options{})
 			secret := e.issue("readonly", nil).Secret
-			e.pass(time.Hour + time.Minute)
+			if _, err := e.renew(secret, time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			e.pass(time.Minute)
 			e.jira.ResetCalls()
 			reinstate := e.deposed()
 			end(e, secret)
@@ -507,7 +518,7 @@ func TestTheWorkerGoesBeforeReaders(t *testing.T) {
 func TestAPanicInATidy(t *testing.T) {
 	e := configured(t, jiratest.Options{})
 	armed := true
-	f := func(op, key string) error {
+	f := func(_, key string) error {
 		if armed && key == tidyStatusKey {
 			armed = false
 			panic("of the test")

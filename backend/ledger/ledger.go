@@ -70,8 +70,11 @@ type Record struct {
 	IntendedAt Time `json:"intended_at"`
 	IssuedAt   Time `json:"issued_at,omitempty"`
 	LeaseEnd   Time `json:"lease_end,omitempty"` // never earlier than Vault's own idea of it
-	Expires    Time `json:"expires,omitempty"`   // when Jira ends it by itself; zero: never, or not known
-	OwedAt     Time `json:"owed_at,omitempty"`   // since when it has to go
+	// RenewedTo is the lease's end by its last renewal, which may have been for
+	// less than was left. Vault ends it then, but LeaseEnd stays.
+	RenewedTo Time `json:"renewed_to,omitempty"`
+	Expires   Time `json:"expires,omitempty"` // when Jira ends it by itself; zero: never, or not known
+	OwedAt    Time `json:"owed_at,omitempty"` // since when it has to go
 	// SoughtAt is when an intended credential was first looked for in Jira
 	// and proven absent. A late request may still make it, so the record
 	// stays, but it no longer counts as held.
@@ -94,6 +97,16 @@ func (r *Record) NeverIssued() bool { return r.IssuedAt == 0 }
 
 // Over tells whether the lease is over at now, by more than [Grace].
 func (r *Record) Over(now time.Time) bool { return !now.Before(r.LeaseEnd.Time().Add(Grace)) }
+
+// RanOut tells whether Vault may take the lease for over at now, or will within
+// [Grace], without anybody having asked for its end.
+func (r *Record) RanOut(now time.Time) bool {
+	end := r.LeaseEnd
+	if r.RenewedTo != 0 {
+		end = r.RenewedTo
+	}
+	return now.After(end.Time().Add(-Grace))
+}
 
 // due is when somebody has to look after the record, as of now; zero is at
 // once. An intent that was sought is looked for again each minute for ten, and
@@ -303,9 +316,8 @@ func (l *Ledger) Extend(ctx context.Context, id string, ttl time.Duration) error
 		if r.State != Issued {
 			return &StateError{ID: id, Have: r.State}
 		}
-		if end := At(l.now().Add(ttl)); end > r.LeaseEnd {
-			r.LeaseEnd = end
-		}
+		r.RenewedTo = At(l.now().Add(ttl))
+		r.LeaseEnd = max(r.LeaseEnd, r.RenewedTo)
 		return nil
 	})
 }

@@ -338,10 +338,19 @@ func TestTimesOfALife(t *testing.T) {
 	}
 
 	do(4, func() error { return f.Extend(ctx, r.ID, 10*time.Minute) })
-	want.LeaseEnd = at(14)
+	want.LeaseEnd, want.RenewedTo = at(14), at(14)
 	check(r.ID, want)
 	do(5, func() error { return f.Extend(ctx, r.ID, time.Minute) })
-	check(r.ID, want) // an end never comes earlier
+	want.RenewedTo = at(6) // by which Vault goes, but an end never comes earlier
+	check(r.ID, want)
+	for minute, ranOut := range map[int]bool{5: false, 6: true} {
+		if want.RanOut(at(minute).Time()) != ranOut {
+			t.Errorf("ran out at %d: %v", minute, !ranOut)
+		}
+	}
+	if never := (ledger.Record{LeaseEnd: at(14)}); never.RanOut(at(13).Time()) || !never.RanOut(at(14).Time()) {
+		t.Error("the end of a lease that was never renewed is wrong")
+	}
 
 	do(6, func() error { return f.Owe(ctx, r.ID, "") })
 	want.State, want.OwedAt = ledger.Owed, at(6)
