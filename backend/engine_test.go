@@ -95,6 +95,13 @@ func start(t *testing.T, o jiratest.Options) *engine {
 // work says so with [engine.works] or [backend.work].
 func (e *engine) mount() {
 	e.t.Helper()
+	e.setup()
+	e.loadLedger()
+}
+
+// setup is mount before anything is read.
+func (e *engine) setup() {
+	e.t.Helper()
 	e.backend = newBackend(e.storage, func() time.Time { return time.Now().Add(time.Duration(e.clock.Load())) })
 	err := e.Setup(e.t.Context(), &logical.BackendConfig{
 		StorageView: e.storage,
@@ -104,7 +111,6 @@ func (e *engine) mount() {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	e.loadLedger()
 }
 
 // works starts the worker, as Vault does.

@@ -123,8 +123,12 @@ func TestAccountIsCheckedAgainstJira(t *testing.T) {
 			t.Run(tt.name+" of "+path, func(t *testing.T) {
 				t.Parallel()
 				e := start(t, jiratest.Options{})
-				e.write("config", map[string]any{"url": e.jira.URL(), "request_timeout": "1s"})
 				fault := tt.fault // which the other path's case has, too
+				timeout := "20s"
+				if fault.Do == jiratest.Hang {
+					timeout = "1s"
+				}
+				e.write("config", map[string]any{"url": e.jira.URL(), "request_timeout": timeout})
 				fault.Method, fault.Path = "GET", path
 				e.jira.Fault(fault)
 				e.refuses(tt.status, logical.UpdateOperation, "accounts/ci-bot", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")}, tt.words)

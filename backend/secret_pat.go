@@ -152,7 +152,8 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, queued bo
 	switch {
 	case err != nil: // none, or none to be had: the lease's data is enough
 	case r.State == ledger.Owed && queued && !tainted:
-		if owed := b.now().Sub(r.OwedAt.Time()); owed < takenOver {
+		// A clock that was set back does not make a debt young again.
+		if owed := b.now().Sub(r.OwedAt.Time()); owed.Abs() < takenOver {
 			return retryLater("the token is still to be ended in Jira: the engine goes on trying, and the log says why it failed")
 		}
 		log.Warn("Jira has not ended a token yet: the engine goes on trying, and Vault may drop the lease", "owed_since", r.OwedAt.Time())

@@ -211,6 +211,7 @@ func TestReadersWhoSettleAtOnce(t *testing.T) {
 // A ledger that is read while a mint runs does not make its intent a lost one.
 func TestAMintThatRunsWhileTheLedgerIsRead(t *testing.T) {
 	e := configured(t, jiratest.Options{})
+	e.setup()
 	m, err := e.intend(t.Context(), &logical.Request{Storage: e.storage}, "readonly", 0, nil)
 	if err != nil {
 		t.Fatal(err)

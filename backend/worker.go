@@ -65,7 +65,7 @@ func (b *backend) startWorker() {
 		if err := b.dropAllRetired(b.background); err != nil && b.background.Err() == nil {
 			b.ownLog().Warn("retired accounts that nobody needs could not be removed", "error", err)
 		}
-		for b.background.Err() == nil {
+		for read := time.Now(); b.background.Err() == nil; {
 			sleep := longestSleep
 			err := guard(b.ownLog(), func() error {
 				sleep = b.work(b.background)
@@ -75,6 +75,10 @@ func (b *backend) startWorker() {
 				sleep = longestRest // it would panic again
 			}
 			b.sleep(sleep)
+			if !b.ledger.Whole() && time.Since(read) >= longestSleep {
+				b.load()
+				read = time.Now()
+			}
 		}
 	})
 }
@@ -90,30 +94,36 @@ func (b *backend) sleep(d time.Duration) {
 	}
 }
 
-// loadLedger reads the ledger until it has succeeded or the engine ends.
+// loadLedger reads the ledger, until it has seen all of it or the engine ends.
+// Records that cannot be read are tried again later: they must not keep the
+// others from being looked after.
 func (b *backend) loadLedger() {
-	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
-		err := guard(b.ownLog(), func() error { return b.ledger.Load(b.background) })
-		if err == nil {
-			b.unread.Store(nil)
+	for wait := time.Second; b.background.Err() == nil; wait = min(2*wait, time.Minute) {
+		if b.load(); b.ledger.Listed() {
 			return
 		}
-		if b.background.Err() != nil {
-			return
-		}
-		b.unread.Store(&err)
-		b.ownLog().Error("the ledger could not be read, will try again", "after", wait, "error", err)
 		select {
 		case <-time.After(wait):
 		case <-b.background.Done():
-			return
 		}
+	}
+}
+
+// load reads what of the ledger has not been read yet.
+func (b *backend) load() {
+	err := guard(b.ownLog(), func() error { return b.ledger.Load(b.background) })
+	switch {
+	case err == nil:
+		b.unread.Store(nil)
+	case b.background.Err() == nil:
+		b.unread.Store(&err)
+		b.ownLog().Error("not all of the ledger can be read, will try again", "error", err)
 	}
 }
 
 // work does all that is due now, and returns how long there is nothing to do.
 func (b *backend) work(ctx context.Context) (sleep time.Duration) {
-	if !b.ledger.Whole() || !b.WriteSafeReplicationState() {
+	if !b.ledger.Listed() || !b.WriteSafeReplicationState() {
 		return longestSleep
 	}
 	if err := b.tidyAutomatically(ctx); err != nil {

@@ -556,3 +556,50 @@ func TestCleanDoesNotWaitForJira(t *testing.T) {
 	e.settled()
 	e.nothingHeld()
 }
+
+// One record that nobody can read stands in the way of deletes, and in nothing
+// else's.
+func TestARecordThatCannotBeReadKeepsNoOtherFromItsEnd(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	bad, good := e.issue("readonly", nil), e.issue("readonly", nil)
+	id := bad.Secret.InternalData["id"].(string)
+	key := ledgerPrefix + id[:2] + "/" + id
+	entry, err := e.storage.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.storage.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte("{")}); err != nil {
+		t.Fatal(err)
+	}
+	e.mount()
+	e.pass(2 * time.Hour)
+	e.settled()
+	if names := e.alive(); len(names) != 1 || names[0] == good.Data["token_name"] {
+		t.Errorf("alive: %v", names)
+	}
+	e.refuses(503, logical.DeleteOperation, "config", nil, id)
+	e.refuses(503, logical.UpdateOperation, "tidy", nil, id)
+	if err := e.storage.Put(t.Context(), entry); err != nil {
+		t.Fatal(err)
+	}
+	e.load()
+	e.settled()
+	e.nothingHeld()
+}
+
+// A clock that was set back does not make a debt young again.
+func TestADebtOfTheFuture(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	secret := e.issue("readonly", nil).Secret
+	e.jira.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 503})
+	if err := e.revokeQueued(secret); err == nil {
+		t.Fatal("revoked while Jira was down")
+	}
+	e.clock.Add(-int64(time.Hour))
+	if err := e.revokeQueued(secret); err != nil {
+		t.Error(err)
+	}
+	e.jira.ClearFaults()
+	e.settled()
+	e.nothingHeld()
+}

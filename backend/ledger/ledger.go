@@ -197,8 +197,10 @@ type Ledger struct {
 	now     func() time.Time
 	seed    maphash.Seed
 	locks   [64]sync.Mutex // a record's lock; several share one
-	whole   atomic.Bool
-	sooner  chan struct{} // see Sooner
+	listed  atomic.Bool    // see Listed
+	whole   atomic.Bool    // see Whole
+	unread  []string       // ids that Load could not read
+	sooner  chan struct{}  // see Sooner
 
 	index index
 }

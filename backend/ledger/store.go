@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,36 +19,56 @@ func key(id string) string {
 	return id[:min(2, len(id))] + "/" + id
 }
 
-// Load reads all records into the index. It is called once, when the engine
-// starts to run where it may write; other methods may be called meanwhile.
-// A record that cannot be read does not keep the others from being counted,
-// but the index is not whole then, and the error names the first of them.
-// After an error Load may be called again.
+// Load reads all records into the index. It is called when the engine starts
+// to run where it may write; other methods may be called meanwhile.
+//
+// A record that cannot be read does not keep the others from being known, but
+// the index is not whole then, and the error names the first of them. After an
+// error Load is called again; it reads only what it could not before. It must
+// not be called twice at the same time.
 func (l *Ledger) Load(ctx context.Context) error {
+	ids := l.unread
+	if !l.Listed() {
+		var err error
+		if ids, err = l.list(ctx); err != nil {
+			return fmt.Errorf("listing the ledger: %w", err)
+		}
+	}
+	var failed []string
+	var first error
+	for _, id := range ids {
+		if err := l.loadOne(ctx, id); err != nil {
+			failed = append(failed, id)
+			first = cmp.Or(first, err)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	l.unread = failed
+	l.listed.Store(true)
+	l.whole.Store(len(failed) == 0)
+	return first
+}
+
+// list returns the ids of all records in storage.
+func (l *Ledger) list(ctx context.Context) ([]string, error) {
 	folders, err := l.storage.List(ctx, "")
 	if err != nil {
-		return fmt.Errorf("listing the ledger: %w", err)
+		return nil, err
 	}
-	var unread error
+	var all []string
 	for _, folder := range folders {
 		if !strings.HasSuffix(folder, "/") {
 			continue
 		}
 		ids, err := l.storage.List(ctx, folder)
 		if err != nil {
-			return fmt.Errorf("listing the ledger: %w", err)
+			return nil, err
 		}
-		for _, id := range ids {
-			if err := l.loadOne(ctx, id); err != nil && unread == nil {
-				unread = err
-			}
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-		}
+		all = append(all, ids...)
 	}
-	l.whole.Store(unread == nil)
-	return unread
+	return all, nil
 }
 
 // loadOne brings the index up to date with one record. The record's lock
@@ -70,6 +91,9 @@ func (l *Ledger) loadOne(ctx context.Context, id string) error {
 // Whole tells whether the index holds every record, so that what it does not
 // hold does not exist.
 func (l *Ledger) Whole() bool { return l.whole.Load() }
+
+// Listed tells whether the index holds every record that could be read.
+func (l *Ledger) Listed() bool { return l.listed.Load() }
 
 // get reads a record. The caller holds its lock. One that is not there leaves
 // the index too: a removal can take effect although it was answered with an
