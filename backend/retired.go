@@ -31,7 +31,7 @@ func isRetired(account string) bool { return strings.Contains(account, retiredMa
 // b.resources.
 //
 // A crash after the first write leaves a retired account that looks after none,
-// which the worker removes; one in between leaves some of the records with the
+// which is removed within a minute; one in between leaves some of the records with the
 // account, for another delete.
 func (b *backend) retire(ctx context.Context, s logical.Storage, name string) (int, error) {
 	if err := b.ledgerIsWhole(); err != nil {
@@ -65,6 +65,8 @@ func (b *backend) retire(ctx context.Context, s logical.Storage, name string) (i
 }
 
 // retiredClient returns the client that calls its site as retired account name.
+// Where its user is an account again, that one's login is the better one: who
+// wrote it has had it checked.
 func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name string) (*jira.Client, error) {
 	r, err := load[retired](ctx, &b.decoded, s, retiredPrefix+name)
 	if err != nil {
@@ -72,6 +74,11 @@ func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name str
 	}
 	if r == nil {
 		return nil, fmt.Errorf("what retired account %q logs in with is lost", name)
+	}
+	if c, err := load[config](ctx, &b.decoded, s, configKey); err == nil && c != nil && c.URL == r.Config.URL {
+		if again, err := b.accountOf(ctx, s, &r.Account.credential, ""); err == nil && again != "" {
+			return b.client(ctx, s, again)
+		}
 	}
 	return b.sites.retired(name, r)
 }
@@ -91,7 +98,8 @@ func (b *backend) dropRetired(ctx context.Context, name string) error {
 	return remove(ctx, &b.decoded, b.storage, retiredPrefix+name)
 }
 
-// dropAllRetired is dropRetired for those that a crash has left.
+// dropAllRetired is dropRetired for those that a crash, or a write that failed,
+// has left.
 func (b *backend) dropAllRetired(ctx context.Context) error {
 	names, err := b.storage.List(ctx, retiredPrefix)
 	if err != nil {

@@ -160,7 +160,7 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, queued bo
 		return nil
 	default:
 		account = r.Account
-		if r.State == ledger.Issued && r.RanOut(b.now()) {
+		if queued && r.State == ledger.Issued && r.RanOut(b.now()) {
 			// Nobody may have asked for this: the lease has run out, as this node
 			// sees it. One that was deposed may not know that its successor has
 			// renewed it, but it cannot write either.

@@ -53,9 +53,11 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 		r, err := b.ledger.Read(ctx, id)
 		switch {
 		case errors.Is(err, ledger.ErrMissing): // somebody else has settled it
-		case err != nil:
+		case errors.Is(err, ledger.ErrUnreadable):
 			b.ledger.Later(id, unreadableRest)
-			failed = errors.Join(failed, err)
+			log.Error("a record of the ledger cannot be read", "id", id, "error", err)
+		case err != nil:
+			return err
 		case r.NeverIssued():
 			lost = append(lost, r)
 		case r.State == ledger.Owed:

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
+	"vault-plugin-secrets-jira/backend/ledger"
 )
 
 // The worker does what no request is left to do: it looks for the tokens of
@@ -24,9 +25,10 @@ import (
 type worker struct {
 	running atomic.Bool
 
-	mu    sync.Mutex
-	rests map[string]rest // accounts that could not be settled, by name
-	down  rest            // the site: no account at all could be settled
+	mu     sync.Mutex
+	rests  map[string]rest // accounts that could not be settled, by name
+	down   rest            // the site: no account at all could be settled
+	looked time.Time       // when it last did, by the time of day
 }
 
 // rest is a pause after failures.
@@ -62,9 +64,6 @@ func (b *backend) startWorker() {
 	b.running.Go(func() {
 		defer b.worker.running.Store(false)
 		b.loadLedger()
-		if err := b.dropAllRetired(b.background); err != nil && b.background.Err() == nil {
-			b.ownLog().Warn("retired accounts that nobody needs could not be removed", "error", err)
-		}
 		for read := time.Now(); b.background.Err() == nil; {
 			sleep := longestSleep
 			err := guard(b.ownLog(), func() error {
@@ -126,6 +125,10 @@ func (b *backend) work(ctx context.Context) (sleep time.Duration) {
 	if !b.ledger.Listed() || !b.WriteSafeReplicationState() {
 		return longestSleep
 	}
+	if b.worker.setBack(b.now()) {
+		b.ownLog().Warn("the clock was set back: everything is looked at again")
+		b.ledger.Reconsider()
+	}
 	if err := b.tidyAutomatically(ctx); err != nil {
 		b.ownLog().Warn("an automatic tidy could not be started", "error", err)
 	}
@@ -183,6 +186,21 @@ func (w *worker) due(next map[string]time.Time, now time.Time) (accounts []strin
 	}
 	slices.Sort(accounts)
 	return accounts, sleep
+}
+
+// setBack tells whether the clock was set back since it was looked at last. What
+// memory waits for may be far off then, so the rests are over.
+func (w *worker) setBack(now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now = now.Round(0) // the time of day, not the time since
+	back := now.Before(w.looked.Add(-ledger.Grace))
+	w.looked = now
+	if back {
+		w.down = rest{}
+		clear(w.rests)
+	}
+	return back
 }
 
 // judge takes note of how it went.
@@ -260,7 +278,8 @@ const expiredFor = 24 * time.Hour
 
 // periodic is called by Vault each minute, also where writing is not safe, and
 // for a last time before the mount's storage is wiped. It brings the worker back
-// if it has ended, and has it look at its clock.
+// if it has ended, has it look at its clock, and removes what retired accounts
+// need no more.
 func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	if !b.WriteSafeReplicationState() {
 		return nil
@@ -272,7 +291,10 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 		if b.System().Tainted() {
 			return b.drain(ctx, req)
 		}
-		return nil
+		if !b.ledger.Whole() {
+			return nil
+		}
+		return b.dropAllRetired(ctx)
 	})
 	if err != nil {
 		log.Error("periodic work failed", "error", err) // Vault does not log it

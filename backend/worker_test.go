@@ -603,3 +603,67 @@ func TestADebtOfTheFuture(t *testing.T) {
 	e.settled()
 	e.nothingHeld()
 }
+
+// The clock was an hour ahead while something failed, and is right again.
+func TestAClockThatIsSetBackKeepsNobodyWaiting(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.issue("readonly", nil)
+	e.clock.Store(int64(25 * time.Hour)) // over by this clock, and not by Jira's
+	e.settled()
+	e.clock.Store(0)
+	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
+		t.Fatal(err)
+	}
+	e.jira.Fault(jiratest.Fault{Method: "DELETE", Do: jiratest.Answer, Status: 403, Times: 1, Nth: 1, Body: `{"message":"no"}`})
+	e.clock.Store(int64(25 * time.Hour))
+	e.settled() // will try again a little later, by that clock
+	e.clock.Store(0)
+	e.settled()
+	e.nothingHeld()
+}
+
+// Storage that cannot be read for a moment is no record that cannot be read.
+func TestStorageThatFailsForAMomentIsAskedAgain(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.issue("readonly", nil)
+	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
+		t.Fatal(err)
+	}
+	inmem := e.storage.Storage.(*logical.InmemStorage)
+	inmem.FailGet(true)
+	e.work(t.Context())
+	inmem.FailGet(false)
+	e.pass(time.Minute)
+	e.settled()
+	e.nothingHeld()
+}
+
+// An account that was deleted by force, whose password Jira refuses now. Its user
+// is made an account again, and that ends what is left.
+func TestARetiredAccountIsHelpedByItsSuccessor(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.issue("readonly", nil)
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	remove := e.jira.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 503})
+	e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+	remove()
+	for _, tok := range e.jira.Tokens("ci-bot") {
+		if tok.Name == "made by hand" {
+			e.jira.Delete(tok.ID)
+		}
+	}
+	e.rouse()
+	e.settled()
+	if names := e.alive(); len(names) != 1 {
+		t.Fatalf("alive: %v", names)
+	}
+	e.write("accounts/again", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")})
+	e.settled()
+	e.nothingHeld()
+	if _, err := e.HandleRequest(t.Context(), &logical.Request{Operation: logical.RollbackOperation, MountPoint: "jira/", Storage: e.storage}); err != nil {
+		t.Fatal(err)
+	}
+	if keys, err := e.storage.List(t.Context(), retiredPrefix); len(keys) != 0 || err != nil {
+		t.Errorf("kept: %v, %v", keys, err)
+	}
+}

@@ -94,6 +94,25 @@ func TestWhenRecordsAreDue(t *testing.T) {
 		f.dueAt(t, start.Add(time.Minute))
 		f.Later("nobody's", time.Minute)
 	})
+	t.Run("reconsidered", func(t *testing.T) {
+		f := newLedger()
+		issued, minting := f.in(t, "issued"), f.in(t, "intended")
+		f.Reconsider()
+		if ids := f.Due("ci", 10); !slices.Equal(ids, []string{issued.ID}) {
+			t.Errorf("due: %v, and %s is minting", ids, minting.ID)
+		}
+	})
+	t.Run("adopted by a write that failed", func(t *testing.T) {
+		f := newLedger()
+		r := record("ci")
+		f.storage.FailPut(true)
+		if err := f.Adopt(t.Context(), r); err == nil {
+			t.Fatal("no error")
+		}
+		if ids := f.Due("ci", 10); !slices.Equal(ids, []string{r.ID}) {
+			t.Errorf("due: %v", ids)
+		}
+	})
 	t.Run("after a crash", func(t *testing.T) {
 		for _, state := range []string{"intended", "issued", "owed"} {
 			f := newLedger()

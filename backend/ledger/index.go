@@ -165,6 +165,17 @@ func (x *index) soon(id string) {
 	}
 }
 
+// reconsider makes every record due at once, unless its mint runs.
+func (x *index) reconsider() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, e := range x.entries {
+		if !e.minting {
+			e.move(atOnce)
+		}
+	}
+}
+
 // next is when the first record of each account is due.
 func (x *index) next() map[string]time.Time {
 	x.mu.Lock()

@@ -70,11 +70,12 @@ type Record struct {
 	IntendedAt Time `json:"intended_at"`
 	IssuedAt   Time `json:"issued_at,omitempty"`
 	LeaseEnd   Time `json:"lease_end,omitempty"` // never earlier than Vault's own idea of it
-	// RenewedTo is the lease's end by its last renewal, which may have been for
-	// less than was left. Vault ends it then, but LeaseEnd stays.
-	RenewedTo Time `json:"renewed_to,omitempty"`
-	Expires   Time `json:"expires,omitempty"` // when Jira ends it by itself; zero: never, or not known
-	OwedAt    Time `json:"owed_at,omitempty"` // since when it has to go
+	// RunsOut is the earliest end that Vault has ever given the lease: a renewal
+	// may be for less than was left. A node that was paused may not know of any
+	// later one.
+	RunsOut Time `json:"runs_out,omitempty"`
+	Expires Time `json:"expires,omitempty"` // when Jira ends it by itself; zero: never, or not known
+	OwedAt  Time `json:"owed_at,omitempty"` // since when it has to go
 	// SoughtAt is when an intended credential was first looked for in Jira
 	// and proven absent. A late request may still make it, so the record
 	// stays, but it no longer counts as held.
@@ -98,15 +99,9 @@ func (r *Record) NeverIssued() bool { return r.IssuedAt == 0 }
 // Over tells whether the lease is over at now, by more than [Grace].
 func (r *Record) Over(now time.Time) bool { return !now.Before(r.LeaseEnd.Time().Add(Grace)) }
 
-// RanOut tells whether Vault may take the lease for over at now, or will within
-// [Grace], without anybody having asked for its end.
-func (r *Record) RanOut(now time.Time) bool {
-	end := r.LeaseEnd
-	if r.RenewedTo != 0 {
-		end = r.RenewedTo
-	}
-	return now.After(end.Time().Add(-Grace))
-}
+// RanOut tells whether some node of Vault's may take the lease for over at now,
+// or within [Grace], without anybody having asked for its end.
+func (r *Record) RanOut(now time.Time) bool { return now.After(r.RunsOut.Time().Add(-Grace)) }
 
 // due is when somebody has to look after the record, as of now; zero is at
 // once. An intent that was sought is looked for again each minute for ten, and
@@ -165,6 +160,10 @@ func (r *Record) held() bool { return r.State != Intended || r.SoughtAt == 0 }
 
 // ErrMissing is returned for a record that is not in the ledger.
 var ErrMissing = errors.New("no such record in the ledger")
+
+// ErrUnreadable is wrapped by an error about a record that storage has, and that
+// makes no sense to this version.
+var ErrUnreadable = errors.New("a record of the ledger is damaged, or of a newer version")
 
 // StateError is a transition that is not possible from where the record
 // stands.
@@ -276,6 +275,10 @@ func (l *Ledger) Later(id string, wait time.Duration) {
 	l.index.later(id, At(l.now().Add(wait)))
 }
 
+// Reconsider makes every record due whose mint does not run: when they are was
+// reckoned by a clock that has turned out to be wrong.
+func (l *Ledger) Reconsider() { l.index.reconsider() }
+
 // Sooner tells whoever sleeps until [Ledger.Next] that it has come nearer.
 func (l *Ledger) Sooner() <-chan struct{} { return l.sooner }
 
@@ -302,6 +305,7 @@ func (l *Ledger) Issue(ctx context.Context, r *Record, ttl time.Duration) error 
 	}
 	intended, now := *r, l.now()
 	r.State, r.IssuedAt, r.LeaseEnd = Issued, At(now), At(now.Add(ttl))
+	r.RunsOut = r.LeaseEnd
 	if err := l.put(ctx, r); err != nil {
 		*r = intended
 		return fmt.Errorf("writing the token to the ledger: %w", err)
@@ -318,8 +322,8 @@ func (l *Ledger) Extend(ctx context.Context, id string, ttl time.Duration) error
 		if r.State != Issued {
 			return &StateError{ID: id, Have: r.State}
 		}
-		r.RenewedTo = At(l.now().Add(ttl))
-		r.LeaseEnd = max(r.LeaseEnd, r.RenewedTo)
+		end := At(l.now().Add(ttl))
+		r.LeaseEnd, r.RunsOut = max(r.LeaseEnd, end), min(r.RunsOut, end)
 		return nil
 	})
 }
@@ -417,11 +421,13 @@ func (l *Ledger) Adopt(ctx context.Context, r *Record) error {
 	if !errors.Is(err, ErrMissing) {
 		return err
 	}
-	r.State, r.OwedAt = Owed, At(l.now())
-	if err := l.put(ctx, r); err != nil {
+	now := l.now()
+	r.State, r.OwedAt = Owed, At(now)
+	err = l.put(ctx, r)
+	l.note(r, now) // a write that failed may have landed: storage will be asked
+	if err != nil {
 		return fmt.Errorf("writing record %q: %w", r.ID, err)
 	}
-	l.note(r, l.now())
 	return nil
 }
 

@@ -331,25 +331,22 @@ func TestTimesOfALife(t *testing.T) {
 	r.TokenID, r.Expires = "412", at(24*60)
 	do(3, func() error { return f.Issue(ctx, r, 10*time.Minute) })
 	want.State, want.TokenID, want.Expires = ledger.Issued, "412", at(24*60)
-	want.IssuedAt, want.LeaseEnd, want.SoughtAt = at(3), at(13), 0
+	want.IssuedAt, want.LeaseEnd, want.RunsOut, want.SoughtAt = at(3), at(13), at(13), 0
 	check(r.ID, want)
 	if *r != want {
 		t.Errorf("the caller has %+v", *r)
 	}
 
 	do(4, func() error { return f.Extend(ctx, r.ID, 10*time.Minute) })
-	want.LeaseEnd, want.RenewedTo = at(14), at(14)
+	want.LeaseEnd = at(14)
 	check(r.ID, want)
 	do(5, func() error { return f.Extend(ctx, r.ID, time.Minute) })
-	want.RenewedTo = at(6) // by which Vault goes, but an end never comes earlier
+	want.RunsOut = at(6) // by which Vault goes, but an end never comes earlier
 	check(r.ID, want)
 	for minute, ranOut := range map[int]bool{5: false, 6: true} {
 		if want.RanOut(at(minute).Time()) != ranOut {
 			t.Errorf("ran out at %d: %v", minute, !ranOut)
 		}
-	}
-	if never := (ledger.Record{LeaseEnd: at(14)}); never.RanOut(at(13).Time()) || !never.RanOut(at(14).Time()) {
-		t.Error("the end of a lease that was never renewed is wrong")
 	}
 
 	do(6, func() error { return f.Owe(ctx, r.ID, "") })

@@ -125,15 +125,15 @@ func (l *Ledger) put(ctx context.Context, r *Record) error {
 func decode(id string, value []byte) (*Record, error) {
 	var r Record
 	if err := json.Unmarshal(value, &r); err != nil {
-		return nil, fmt.Errorf("record %q does not parse: %w", id, err)
+		return nil, fmt.Errorf("%w: record %q does not parse: %w", ErrUnreadable, id, err)
 	}
 	if r.ID != id {
-		return nil, fmt.Errorf("record %q holds the id %q", id, r.ID)
+		return nil, fmt.Errorf("%w: record %q holds the id %q", ErrUnreadable, id, r.ID)
 	}
 	switch r.State {
 	case Intended, Issued, Owed:
 		return &r, nil
 	default:
-		return nil, fmt.Errorf("record %q is in a state %q that this version does not know", id, r.State)
+		return nil, fmt.Errorf("%w: record %q is in a state %q that this version does not know", ErrUnreadable, id, r.State)
 	}
 }
