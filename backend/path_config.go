@@ -183,7 +183,7 @@ func (c *config) validate() error {
 		return mistakef("username without token or password: give one of them, or leave the username out")
 	}
 	// The site's own rules, on everything that has to do with the transport.
-	site, err := c.site(jira.NewGate(1))
+	site, err := c.site(jira.NewGate(1), nil)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"net"
@@ -11,13 +12,17 @@ import (
 	"vault-plugin-secrets-jira/backend/jira"
 )
 
+// dial is how connections to Jira are made; nil is the network's way.
+type dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 // site returns the Jira that c describes, behind gate. Its errors are the
 // operator's mistakes.
-func (c *config) site(gate *jira.Gate) (*jira.Site, error) {
+func (c *config) site(gate *jira.Gate, dial dial) (*jira.Site, error) {
 	o := jira.Options{
 		URL:           c.URL,
 		TLSServerName: c.TLSServerName,
 		TLSSkipVerify: c.TLSSkipVerify,
+		Dial:          dial,
 		Timeout:       time.Duration(c.RequestTimeout) * time.Second,
 		Gate:          gate,
 		UserAgent:     "vault-plugin-secrets-jira/" + Version,

@@ -12,6 +12,7 @@ import (
 // storage, and made anew when those have changed, so it is never out of date.
 // The zero value is ready for use.
 type sites struct {
+	dial    dial // set before the first use, by tests that stand in for the network
 	mu      sync.Mutex
 	config  config
 	site    *jira.Site
@@ -62,7 +63,7 @@ func (s *sites) retired(name string, r *retired) (*jira.Client, error) {
 	site := s.site
 	if site == nil || s.config != r.Config {
 		var err error
-		if site, err = r.Config.site(s.gateFor(&r.Config)); err != nil {
+		if site, err = r.Config.site(s.gateFor(&r.Config), s.dial); err != nil {
 			return nil, err
 		}
 	}
@@ -89,7 +90,7 @@ func (s *sites) trial(c *config) (*jira.Site, error) {
 	if s.site != nil && s.config == *c {
 		return s.site, nil
 	}
-	return c.site(s.gateFor(c))
+	return c.site(s.gateFor(c), s.dial)
 }
 
 // current returns c's site. The caller holds s.mu.
@@ -98,7 +99,7 @@ func (s *sites) current(c *config) (*jira.Site, error) {
 		return s.site, nil
 	}
 	gate := s.gateFor(c)
-	site, err := c.site(gate)
+	site, err := c.site(gate, s.dial)
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@
 package jira
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -60,6 +61,8 @@ type Options struct {
 	TLSSkipVerify bool
 	// Proxy is the HTTP proxy. Nil means what HTTPS_PROXY and NO_PROXY say.
 	Proxy *url.URL
+	// Dial makes the connections. Nil means those of the network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Timeout bounds one try of a call, from dialing to the last byte of the
 	// answer. Zero means 10 s.
 	Timeout time.Duration
@@ -104,6 +107,9 @@ func New(o Options) (*Site, error) {
 	if o.UserAgent == "" {
 		o.UserAgent = "vault-plugin-secrets-jira"
 	}
+	if o.Dial == nil {
+		o.Dial = (&net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second}).DialContext
+	}
 	proxy := http.ProxyFromEnvironment
 	if o.Proxy != nil {
 		proxy = http.ProxyURL(o.Proxy)
@@ -113,7 +119,7 @@ func New(o Options) (*Site, error) {
 		address: base.String(),
 		transport: &http.Transport{
 			Proxy:       proxy,
-			DialContext: (&net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second}).DialContext,
+			DialContext: o.Dial,
 			TLSClientConfig: &tls.Config{
 				RootCAs:            o.RootCAs,
 				Certificates:       o.Certificates,

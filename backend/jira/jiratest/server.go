@@ -39,6 +39,7 @@ type Options struct {
 	TLS         bool             // serve https with a certificate of its own authority; see [Server.CA]
 	ClientCA    *x509.CertPool   // with TLS: require a client certificate of one of these authorities
 	Listen      string           // default "127.0.0.1:0"
+	Listener    net.Listener     // where calls come from, instead of Listen; closed by Close
 	Log         io.Writer        // one line per call and never a secret; nil: none. Its errors are ignored
 	Control     bool             // serve the endpoints under /_sim that steer the simulator from another process
 	Switches
@@ -95,7 +96,10 @@ func Start(o Options) (*Server, error) {
 		// HTTP/1.1 only, as Tomcat speaks it: a lost connection then loses one call and no other.
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", o.Listen)
+	l, err := o.Listener, error(nil)
+	if l == nil {
+		l, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", o.Listen)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("starting a simulated Jira: %w", err)
 	}
