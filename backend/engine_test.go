@@ -103,6 +103,7 @@ func (e *engine) mount() {
 func (e *engine) setup() {
 	e.t.Helper()
 	e.backend = newBackend(e.storage, func() time.Time { return time.Now().Add(time.Duration(e.clock.Load())) })
+	e.sites.pause = time.Microsecond
 	err := e.Setup(e.t.Context(), &logical.BackendConfig{
 		StorageView: e.storage,
 		System:      e.system,

@@ -164,7 +164,7 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, queued bo
 			// Nobody may have asked for this: the lease has run out, as this node
 			// sees it. One that was deposed may not know that its successor has
 			// renewed it, but it cannot write either.
-			if err := b.ledger.Owe(ctx, l.ID, l.TokenID); err != nil && !errors.Is(err, ledger.ErrMissing) {
+			if err := b.ledger.Take(ctx, l.ID, l.TokenID, patience+undoing); err != nil && !errors.Is(err, ledger.ErrMissing) {
 				return err
 			}
 		}

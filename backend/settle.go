@@ -68,6 +68,13 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 			failed = errors.Join(failed, unlessSettled(b.ledger.Refresh(ctx, id)))
 		}
 	}
+	// What is certain goes first.
+	if err := b.each(log, owed, func(r *ledger.Record) error { return b.pay(ctx, log, client, r, r.TokenID) }); halts(err) {
+		return errors.Join(failed, err)
+	} else if err != nil {
+		failed = errors.Join(failed, err)
+	}
+	owed = nil
 	if len(lost)+len(over) > 0 {
 		tokens, date, err := client.TokensDated(ctx)
 		if err != nil {

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"sync"
+	"time"
 
 	"vault-plugin-secrets-jira/backend/jira"
 )
@@ -12,7 +13,8 @@ import (
 // storage, and made anew when those have changed, so it is never out of date.
 // The zero value is ready for use.
 type sites struct {
-	dial    dial // set before the first use, by tests that stand in for the network
+	dial    dial          // set before the first use, by tests that stand in for the network
+	pause   time.Duration // likewise, by tests that do not wait: a gate's longest pause
 	mu      sync.Mutex
 	config  config
 	site    *jira.Site
@@ -117,7 +119,11 @@ func (s *sites) gateFor(c *config) *jira.Gate {
 	if s.gate != nil && s.config.URL == c.URL {
 		return s.gate
 	}
-	return jira.NewGate(c.MaxConcurrentRequests)
+	gate := jira.NewGate(c.MaxConcurrentRequests)
+	if s.pause != 0 {
+		gate.SetLongestPause(s.pause)
+	}
+	return gate
 }
 
 // close drops idle connections.

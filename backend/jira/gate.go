@@ -12,7 +12,8 @@ import (
 // that end a credential go before those that make one.
 //
 // After the site was in trouble the Gate opens slowly: one call at a time,
-// then twice as many with each that succeeds.
+// then twice as many with each that succeeds. While nothing succeeds it lets one
+// call try every few seconds, and turns the others away.
 //
 // A Gate is safe for concurrent use. Make one with [NewGate].
 type Gate struct {
@@ -20,6 +21,8 @@ type Gate struct {
 	most      int // how many calls may be under way on a good day
 	limit     int // how many may be now: 1 to most
 	underWay  int
+	failures  int           // in a row, of calls that found the site down
+	longest   time.Duration // how long it is left alone then at most, at a time
 	took      time.Duration // what a call takes of late: for a guess, not a measure
 	shutUntil time.Time
 	opening   *time.Timer
@@ -31,7 +34,7 @@ type Gate struct {
 // time; below 1 counts as 1.
 func NewGate(most int) *Gate {
 	most = max(most, 1)
-	return &Gate{most: most, limit: most}
+	return &Gate{most: most, limit: most, longest: LongestPause}
 }
 
 // SetMost changes how many calls may be under way at a time. Calls that are
@@ -45,6 +48,14 @@ func (g *Gate) SetMost(most int) {
 		g.limit = g.most
 	}
 	g.admit()
+}
+
+// SetLongestPause changes how long the site is left alone at most, at a time,
+// while it is down.
+func (g *Gate) SetLongestPause(longest time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.longest = longest
 }
 
 // ShutUntil is when the gate opens again. It is in the past, or zero, when
@@ -105,6 +116,14 @@ func (g *Gate) late(deadline time.Time, urgent bool) *Error {
 			Words: "Jira asked for a pause in calls until " + g.shutUntil.UTC().Format(time.RFC3339),
 		}
 	}
+	if g.failures >= mostFailures && !urgent {
+		if until := g.shutUntil; time.Now().Before(until) || g.underWay > 0 {
+			return &Error{
+				Kind: Busy, Unsent: true, Until: until,
+				Words: fmt.Sprintf("Jira has not answered the last %d calls: come back after %s", g.failures, until.UTC().Format(time.RFC3339)),
+			}
+		}
+	}
 	if urgent || g.underWay < g.limit {
 		return nil
 	}
@@ -135,17 +154,41 @@ func (g *Gate) leave(err *Error, gaveUp bool, took time.Duration) {
 	defer g.mu.Unlock()
 	g.underWay--
 	g.took += (took - g.took) / 4
+	if err == nil || err.Kind != Down {
+		g.failures = 0
+	}
 	switch {
 	case err != nil && err.Kind == Down && gaveUp && err.Status == 0:
 	case err != nil && (err.Kind == Down || err.Kind == Busy):
 		g.limit = 1
-		if err.Until.After(g.shutUntil) {
-			g.shutUntil = err.Until
+		until := err.Until
+		if err.Kind == Down {
+			if g.failures++; g.failures >= mostFailures {
+				pause := min(time.Second<<min(g.failures-mostFailures, 10), g.longest)
+				until = later(until, time.Now().Add(pause))
+			}
 		}
+		g.shutUntil = later(g.shutUntil, until)
 	case g.limit < g.most:
 		g.limit = min(2*g.limit, g.most)
 	}
 	g.admit()
+}
+
+const (
+	// mostFailures is how many calls in a row have to find the site down until
+	// it counts as such.
+	mostFailures = 4
+	// LongestPause is how long a Gate leaves a site alone that is down, at most,
+	// unless [Gate.SetLongestPause] says otherwise.
+	LongestPause = 5 * time.Second
+)
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // admit lets in whom the limit allows, those in a hurry first. While the gate

@@ -45,6 +45,7 @@ func newSite(t *testing.T, s *jiratest.Server, o Options) *Site {
 	}
 	t.Cleanup(site.Close)
 	site.pause = pause{floor: time.Millisecond, roof: 5 * time.Millisecond, retry: time.Microsecond}
+	site.gate.SetLongestPause(time.Microsecond)
 	return site
 }
 

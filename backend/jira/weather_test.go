@@ -99,3 +99,45 @@ func TestAMintThatComesTooLateIsNotBegun(t *testing.T) {
 		t.Errorf("%d under way, limit %d", s.gate.underWay, s.gate.limit)
 	}
 }
+
+// A site that is down is tried by one call every few seconds. The others are told
+// at once, so that an hour's readers do not leave a doubt each.
+func TestGateOfASiteThatIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(4)
+		down := &Error{Kind: Down, Status: 503}
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+		defer cancel()
+		try := func() bool {
+			err := g.enter(ctx, false)
+			if err != nil && (err.Kind != Busy || !err.Unsent || err.Until.Sub(time.Now()) > LongestPause) {
+				t.Errorf("%+v", err)
+			}
+			return err == nil
+		}
+		tried := 0
+		for began := time.Now(); time.Since(began) < 10*time.Minute; time.Sleep(100 * time.Millisecond) {
+			if !try() {
+				continue
+			}
+			if tried++; tried > mostFailures && try() {
+				t.Fatal("two at a time try a site that is down")
+			}
+			g.leave(down, false, time.Millisecond)
+		}
+		if tried < 100 || tried > 150 {
+			t.Errorf("tried %d times in ten minutes", tried)
+		}
+		// Who ends a credential waits for its turn, and is not turned away.
+		began := time.Now()
+		if err := g.enter(ctx, true); err != nil || time.Since(began) > LongestPause {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		g.leave(nil, false, time.Millisecond)
+		for range 2 {
+			if !try() {
+				t.Error("turned away though it works again")
+			}
+		}
+	})
+}

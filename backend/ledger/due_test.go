@@ -94,6 +94,29 @@ func TestWhenRecordsAreDue(t *testing.T) {
 		f.dueAt(t, start.Add(time.Minute))
 		f.Later("nobody's", time.Minute)
 	})
+	t.Run("debts before doubts", func(t *testing.T) {
+		f := newLedger()
+		for range 100 {
+			f.Over(f.in(t, "intended").ID)
+		}
+		debt := f.in(t, "owed")
+		if ids := f.Due("ci", 1); !slices.Equal(ids, []string{debt.ID}) {
+			t.Errorf("due first: %v", ids)
+		}
+	})
+	t.Run("taken", func(t *testing.T) {
+		f := newLedger()
+		r := f.in(t, "issued")
+		f.told()
+		if err := f.Take(t.Context(), r.ID, "412", 20*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		f.dueAt(t, start.Add(20*time.Second))
+		if err := f.Load(t.Context()); err != nil { // which reads it meanwhile
+			t.Fatal(err)
+		}
+		f.dueAt(t, start.Add(20*time.Second))
+	})
 	t.Run("reconsidered", func(t *testing.T) {
 		f := newLedger()
 		issued, minting := f.in(t, "issued"), f.in(t, "intended")

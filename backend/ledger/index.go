@@ -30,14 +30,19 @@ type entry struct {
 	id      string
 	shelf   *shelf
 	due     Time
-	at      int // where it lies in shelf.byDue
-	state   State
+	holdTo  Time  // not due before: somebody has it in hand
+	at      int32 // where it lies in shelf.byDue
+	state   uint8 // an index of states: a hundred thousand of them lie here
 	held    bool
 	minting bool // intended, and its mint runs in this process
 }
 
+// states are what an entry's state may be.
+var states = [...]State{"", Intended, Issued, Owed}
+
 const (
 	atOnce = Time(0)
+	doubt  = Time(1)             // at once, but after what is certain
 	never  = Time(math.MaxInt64) // when the record of a mint that runs is due
 )
 
@@ -70,10 +75,10 @@ func (x *index) over(id string) (first bool) {
 		return false
 	}
 	e.minting = false
-	if e.state != Intended {
+	if states[e.state] != Intended {
 		return false
 	}
-	return e.move(atOnce)
+	return e.move(doubt)
 }
 
 // note brings the index up to date with r, which is due then. It tells whether
@@ -112,8 +117,8 @@ func (x *index) set(r *Record, due Time) *entry {
 			e.shelf.held--
 		}
 	}
-	e.state, e.minting = r.State, minting
-	e.move(due)
+	e.state, e.minting = uint8(slices.Index(states[:], r.State)), minting //nolint:gosec // four of them
+	e.move(max(due, e.holdTo))
 	return e
 }
 
@@ -121,7 +126,7 @@ func (x *index) set(r *Record, due Time) *entry {
 // account's now.
 func (e *entry) move(due Time) (first bool) {
 	e.due = due
-	heap.Fix(e.shelf, e.at)
+	heap.Fix(e.shelf, int(e.at))
 	return e.at == 0
 }
 
@@ -138,7 +143,7 @@ func (x *index) remove(e *entry) {
 	}
 	delete(x.entries, e.id)
 	s := e.shelf
-	heap.Remove(s, e.at)
+	heap.Remove(s, int(e.at))
 	if e.held {
 		s.held--
 	}
@@ -153,6 +158,15 @@ func (x *index) later(id string, then Time) {
 	defer x.mu.Unlock()
 	if e := x.entries[id]; e != nil && e.due < then {
 		e.move(then)
+	}
+}
+
+// hold keeps the record from falling due before then by what changes of it.
+func (x *index) hold(id string, then Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e := x.entries[id]; e != nil {
+		e.holdTo = then
 	}
 }
 
@@ -189,7 +203,8 @@ func (x *index) next() map[string]time.Time {
 	return next
 }
 
-// due returns the ids of at most most of account's records that are due now.
+// due returns the ids of at most most of account's records that are due now,
+// the first that was due first.
 func (x *index) due(account string, now Time, most int) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -200,11 +215,23 @@ func (x *index) due(account string, now Time, most int) []string {
 	var ids []string
 	// What lies below an entry in the heap is due no earlier than it.
 	for below := []int{0}; len(below) > 0 && len(ids) < most; {
-		at := below[0]
-		below = below[1:]
-		if at < len(s.byDue) && s.byDue[at].due <= now {
-			ids = append(ids, s.byDue[at].id)
-			below = append(below, 2*at+1, 2*at+2)
+		first := 0
+		for i, at := range below {
+			if s.byDue[at].due < s.byDue[below[first]].due {
+				first = i
+			}
+		}
+		at := below[first]
+		if s.byDue[at].due > now {
+			break
+		}
+		below[first] = below[len(below)-1]
+		below = below[:len(below)-1]
+		ids = append(ids, s.byDue[at].id)
+		for _, next := range []int{2*at + 1, 2*at + 2} {
+			if next < len(s.byDue) {
+				below = append(below, next)
+			}
 		}
 	}
 	return ids
@@ -215,7 +242,7 @@ func (x *index) state(id string) State {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if e := x.entries[id]; e != nil {
-		return e.state
+		return states[e.state]
 	}
 	return ""
 }
@@ -280,13 +307,13 @@ func (s *shelf) Less(i, j int) bool { return s.byDue[i].due < s.byDue[j].due }
 // Swap exchanges two entries.
 func (s *shelf) Swap(i, j int) {
 	s.byDue[i], s.byDue[j] = s.byDue[j], s.byDue[i]
-	s.byDue[i].at, s.byDue[j].at = i, j
+	s.byDue[i].at, s.byDue[j].at = int32(i), int32(j) //nolint:gosec // positions in memory
 }
 
 // Push adds an entry at the end.
 func (s *shelf) Push(e any) {
-	added := e.(*entry) //nolint:errcheck // heap.Push is called with nothing else
-	added.at = len(s.byDue)
+	added := e.(*entry)            //nolint:errcheck // heap.Push is called with nothing else
+	added.at = int32(len(s.byDue)) //nolint:gosec // likewise
 	s.byDue = append(s.byDue, added)
 }
 

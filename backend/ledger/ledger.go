@@ -103,8 +103,8 @@ func (r *Record) Over(now time.Time) bool { return !now.Before(r.LeaseEnd.Time()
 // or within [Grace], without anybody having asked for its end.
 func (r *Record) RanOut(now time.Time) bool { return now.After(r.RunsOut.Time().Add(-Grace)) }
 
-// due is when somebody has to look after the record, as of now; zero is at
-// once. An intent that was sought is looked for again each minute for ten, and
+// due is when somebody has to look after the record, as of now: at once is before
+// the clock began, and a debt, which is certain, before a doubt. An intent that was sought is looked for again each minute for ten, and
 // then each time it has become older by a tenth, until nothing can land any
 // more.
 func (r *Record) due(now time.Time) time.Time {
@@ -118,6 +118,8 @@ func (r *Record) due(now time.Time) time.Time {
 			return last
 		}
 		return next
+	case r.State == Intended:
+		return doubt.Time()
 	default:
 		return time.Time{}
 	}
@@ -254,7 +256,7 @@ func (l *Ledger) Over(id string) {
 // [Ledger.Whole].
 func (l *Ledger) Unsettled(account string, sought bool) []string {
 	return l.index.list(account, func(e *entry) bool {
-		return e.state != Issued && !e.minting && (e.held || sought)
+		return states[e.state] != Issued && !e.minting && (e.held || sought)
 	})
 }
 
@@ -337,6 +339,13 @@ func (l *Ledger) Owe(ctx context.Context, id, tokenID string) error {
 		r.owe(l.now(), tokenID)
 		return nil
 	})
+}
+
+// Take is [Ledger.Owe] by somebody who goes on to end the credential himself: for
+// all others it is not due before wait has passed.
+func (l *Ledger) Take(ctx context.Context, id, tokenID string, wait time.Duration) error {
+	l.index.hold(id, At(l.now().Add(wait)))
+	return l.Owe(ctx, id, tokenID)
 }
 
 // Found writes that the credential of a lost mint was found in Jira, as

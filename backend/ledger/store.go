@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/vault/sdk/logical"
 )
@@ -34,22 +36,40 @@ func (l *Ledger) Load(ctx context.Context) error {
 			return fmt.Errorf("listing the ledger: %w", err)
 		}
 	}
-	var failed []string
-	var first error
-	for _, id := range ids {
-		if err := l.loadOne(ctx, id); err != nil {
-			failed = append(failed, id)
-			first = cmp.Or(first, err)
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	var (
+		mu     sync.Mutex
+		failed []string
+		first  error
+		all    sync.WaitGroup
+	)
+	// Storage answers slowly, over a pipe, but to several at a time.
+	for part := range slices.Chunk(ids, max(1, (len(ids)+readers-1)/readers)) {
+		all.Go(func() {
+			for _, id := range part {
+				if ctx.Err() != nil {
+					return
+				}
+				if err := l.loadOne(ctx, id); err != nil {
+					mu.Lock()
+					failed = append(failed, id)
+					first = cmp.Or(first, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	l.unread = failed
 	l.listed.Store(true)
 	l.whole.Store(len(failed) == 0)
 	return first
 }
+
+// readers is how many records are read at a time.
+const readers = 8
 
 // list returns the ids of all records in storage.
 func (l *Ledger) list(ctx context.Context) ([]string, error) {

@@ -10,6 +10,8 @@ import (
 	"io"
 	"log"
 	"os"
+	"runtime/debug"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/api"
@@ -32,6 +34,13 @@ func main() {
 	// net/http has a word to say on standard error when a server answers twice,
 	// and quotes the answer: a token. Standard error is Vault's log.
 	log.SetOutput(io.Discard)
+	// A hundred thousand records shall fit into 64 MiB with the rest of the
+	// process, of which 25 are the program. Collecting garbage more often than Go
+	// does by itself is cheap where there is little to look through.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(40)
+	}
+	go endWithVault()
 	err := plugin.ServeMultiplex(&plugin.ServeOpts{
 		BackendFactoryFunc: backend.Factory,
 		// Vault before 1.12 hands the plugin its TLS configuration this way;
@@ -41,5 +50,16 @@ func main() {
 	if err != nil {
 		hclog.New(&hclog.LoggerOptions{Name: "vault-plugin-secrets-jira"}).Error("the plugin ends", "error", err)
 		os.Exit(1)
+	}
+}
+
+// endWithVault ends the process when the one that started it has ended: nobody
+// could tell a plugin whose Vault was killed to give up its credentials.
+func endWithVault() {
+	parent := os.Getppid()
+	for range time.Tick(time.Second) {
+		if os.Getppid() != parent {
+			os.Exit(1)
+		}
 	}
 }
