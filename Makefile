@@ -15,7 +15,7 @@ go_build := CGO_ENABLED=0 go build -trimpath -buildvcs=false
 ldflags   = -s -w -buildid= -X $(1)=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build check reproducible lint fmt test bench docs demo dev clean
+.PHONY: help build check reproducible lint fmt test soak bench docs demo dev clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ fmt: ## format the code
 
 test: build ## run all tests, the stories against a real Vault included; REQUIRE_VAULT=1 fails without one
 	@PLUGIN_BIN=$(CURDIR)/bin/$(module) SIM_BIN=$(CURDIR)/bin/jira-sim scripts/test.sh
+
+soak: build ## crash Vault and the plugin hundreds of times, take Jira away, and measure; SOAKFLAGS="-rounds 50 -seed 7"
+	@vault=$$(scripts/vault.sh) && VAULT_BIN=$$vault REQUIRE_VAULT=1 PLUGIN_BIN=$(CURDIR)/bin/$(module) SIM_BIN=$(CURDIR)/bin/jira-sim \
+	go test -C cmd/$(module) -count=1 -v -parallel=2 -timeout=6h -run '^Test(Crashes|Failover|Memory|Outage|Restore|Standby)$$' \
+		-soak -keep $(CURDIR)/bin $(SOAKFLAGS)
 
 bench: ## print what a lease costs: calls, writes, time, allocations
 	go test -count=1 -run '^TestFigures$$' ./backend -figures -v

@@ -29,7 +29,8 @@ else
 fi
 
 # The stories run last and from their own folder: there go test shows what a test prints while it runs. For other packages it keeps that for failures.
+# They wait most of the time, so there are more at once than a small machine has cores.
 failed=0
 go list ./... | grep -v "/$stories\$" | xargs go test "${flags[@]}" || failed=1
-go test -C "$stories" "${flags[@]}" || failed=1
+go test -C "$stories" -parallel=4 "${flags[@]}" || failed=1
 exit "$failed"

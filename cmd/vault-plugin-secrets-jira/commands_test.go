@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -28,6 +27,7 @@ import (
 //	wait-gone TOKEN-NAME             wait until no token of that name works in Jira
 //	wait-no-lease PATH               wait until Vault holds no lease of that path
 //	wait-for FILE REGEXP [COUNT]     wait until so many lines of a file match
+//	wait-read REGEXP PATH            wait until "vault read PATH" prints a line that matches
 //	kill-plugin                      kill the plugin's processes with signal 9
 //	sim …                            steer the simulator, see simVerbs
 var commands = map[string]func(*testscript.TestScript, bool, []string){
@@ -40,6 +40,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"wait-gone":     waitGoneCommand,
 	"wait-no-lease": waitNoLeaseCommand,
 	"wait-for":      waitForCommand,
+	"wait-read":     waitReadCommand,
 	"kill-plugin":   killPluginCommand,
 	"sim":           simCommand,
 }
@@ -193,7 +194,8 @@ func waitNoLeaseCommand(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func waitForCommand(ts *testscript.TestScript, neg bool, args []string) {
-	in(ts, neg, args, 2, 3)
+	w := in(ts, neg, args, 2, 3)
+	defer w.noteCommands() // of what the script has left running and will end
 	count := 1
 	if len(args) == 3 {
 		var err error
@@ -208,10 +210,19 @@ func waitForCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}))
 }
 
+func waitReadCommand(ts *testscript.TestScript, neg bool, args []string) {
+	in(ts, neg, args, 2, 2)
+	pattern, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	ts.Check(poll(func() bool {
+		return ts.Exec("vault", "read", args[1]) == nil && pattern.MatchString(ts.ReadFile("stdout"))
+	}))
+}
+
 func killPluginCommand(ts *testscript.TestScript, neg bool, args []string) {
 	w := in(ts, neg, args, 0, 0)
-	pids, err := w.pluginProcesses()
-	ts.Check(err)
+	w.noteCommands()
+	pids := w.plugins(w.vault)
 	if len(pids) == 0 {
 		ts.Fatalf("the plugin does not run")
 	}
@@ -222,39 +233,13 @@ func killPluginCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// pluginProcesses returns the ids of the children of Vault that run the plugin.
-func (w *world) pluginProcesses() ([]int, error) {
-	// Where there is /proc there may be no ps.
-	list, err := exec.CommandContext(w.t.Context(), "sh", "-c", `
-		cat /proc/[0-9]*/stat 2>/dev/null | sed -nE 's/^([0-9]+) \((.*)\) . ([0-9]+) .*/\1 \3 \2/p' | grep . || ps -A -o pid=,ppid=,ucomm=`).Output()
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for line := range strings.Lines(string(list)) {
-		f := strings.Fields(line)
-		// The system cuts the name.
-		if len(f) < 3 || f[1] != strconv.Itoa(w.vault.Process.Pid) || !strings.HasPrefix(pluginName, f[2]) {
-			continue
-		}
-		pid, err := strconv.Atoi(f[0])
-		if err != nil {
-			return nil, err
-		}
-		pids = append(pids, pid)
-	}
-	return pids, nil
-}
-
 // simVerbs are what "sim" can do.
 var simVerbs = map[string]func(ts *testscript.TestScript, w *world, args []string){
 	// sim forget: count calls from here.
 	"forget": func(_ *testscript.TestScript, w *world, _ []string) { w.must(200, "DELETE", w.control+"calls", nil) },
 	// sim calls N METHOD PATH: exactly so many calls were made, any method for *, of any path that begins like that.
 	"calls": func(ts *testscript.TestScript, w *world, args []string) {
-		w.count(ts, args[0], func(c simCall) bool {
-			return (args[1] == "*" || args[1] == c.Method) && strings.HasPrefix(c.Path, args[2])
-		})
+		w.count(ts, args[0], func(c simCall) bool { return c.matches(args[1], args[2]) })
 	},
 	// sim bad-logins N: so many passwords were refused.
 	"bad-logins": func(ts *testscript.TestScript, w *world, args []string) {
@@ -281,8 +266,7 @@ var simVerbs = map[string]func(ts *testscript.TestScript, w *world, args []strin
 	"thaw":   func(ts *testscript.TestScript, w *world, _ []string) { ts.Check(w.sim.Process.Signal(syscall.SIGCONT)) },
 	// sim another NAME: start a second Jira, whose users are called like the first's, and set $NAME to its address.
 	"another": func(ts *testscript.TestScript, w *world, args []string) {
-		p, printed := w.startSim("another.log")
-		w.others = append(w.others, p)
+		_, printed := w.startSim("another.log")
 		ts.Setenv(args[0], printed["JIRA_URL"])
 	},
 }
@@ -302,6 +286,11 @@ func simCommand(ts *testscript.TestScript, neg bool, args []string) {
 type simCall struct {
 	Method, Path, Auth string
 	Status             int
+}
+
+// matches tells whether a call is of a method, any for *, and its path begins like that.
+func (c *simCall) matches(method, path string) bool {
+	return (method == "*" || method == c.Method) && strings.HasPrefix(c.Path, path)
 }
 
 func (w *world) count(ts *testscript.TestScript, want string, matches func(simCall) bool) {

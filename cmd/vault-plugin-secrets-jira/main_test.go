@@ -17,7 +17,8 @@ import (
 )
 
 // The end-to-end stories are the scripts in testdata, one tale of an operator each, and TestGoClient. They run the
-// plugin in a real Vault against cmd/jira-sim:
+// plugin in a real Vault against cmd/jira-sim. Beside them TestCrashes, TestFailover and others end what they run on, and
+// look whether the promises hold.
 //
 //	VAULT_BIN               the Vault; else the one on the PATH, else one that scripts/vault.sh has built before
 //	PLUGIN_BIN, SIM_BIN     the programs; else they are built
@@ -25,6 +26,8 @@ import (
 //	JIRA_URL, JIRA_USERNAME, JIRA_TOKEN, JIRA_PROJECT
 //	                        run the stories that can against this Jira, as that user, and make an issue in that
 //	                        project where one is named. So far this was seen to work against jira-sim only.
+//	-soak, -rounds, -seed   the long forms, see soak_test.go
+//	-keep FOLDER            copy there what a failing test has written to, logs and all
 //
 // A failing story shows its commands, and the ends of Vault's log and the simulator's.
 
@@ -39,6 +42,7 @@ var suite struct {
 	sha256    string // of the plugin
 
 	ran, skipped atomic.Int32 // scripts
+	figures      sum          // of crashes
 }
 
 const pluginName = "vault-plugin-secrets-jira"
@@ -48,6 +52,9 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "stories:", err)
 		code = 1
+	}
+	if *soak {
+		suite.figures.print()
 	}
 	fmt.Printf("stories: %d ran, %d skipped\n", suite.ran.Load(), suite.skipped.Load())
 	os.Exit(code)
@@ -82,6 +89,20 @@ func runSuite(m *testing.M) (int, error) {
 	if err := prepare(ctx, vault); err != nil {
 		return 1, err
 	}
+	// A plugin outlives a Vault that is killed. What is left of them ends with us, however we end.
+	sweep := exec.CommandContext(ctx, "sh", "-c", `read -r _; for p in /proc/[0-9]*; do
+		if [ "$(readlink "$p/exe")" = "$0" ]; then kill -9 "${p##*/}"; fi; done`, filepath.Join(suite.pluginDir, pluginName))
+	ended, err := sweep.StdinPipe()
+	if err != nil {
+		return 1, err
+	}
+	if err := sweep.Start(); err != nil {
+		return 1, err
+	}
+	defer func() {
+		_ = ended.Close()
+		_ = sweep.Wait() // finding nothing is its usual end
+	}()
 	// Neither Vault nor its clients may take anything from whoever runs this.
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "VAULT_") {

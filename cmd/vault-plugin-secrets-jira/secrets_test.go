@@ -1,12 +1,19 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,49 +29,182 @@ func (w *world) fetchSecrets() {
 	w.secrets = append(w.secrets, secrets...)
 }
 
-// noSecrets fails the story if a secret stands in a log: Vault's own, which the plugin's lines go to, the audit
-// device's, the simulator's, Agent's. All who write to them have ended.
+// noSecrets fails the story if a secret stands where it does not belong. All who write there have ended.
 func (w *world) noSecrets() {
-	logs, err := filepath.Glob(filepath.Join(w.dir, "*.log"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	slices.Sort(w.secrets)
-	secrets := slices.Compact(w.secrets)
-	seen := map[string]bool{}
-	for _, name := range logs {
-		log, err := os.ReadFile(name)
-		if err != nil {
-			w.t.Error(err)
-		}
-		seen[filepath.Base(name)] = len(log) > 0
-		for _, secret := range secrets {
-			if line := lineWith(log, secret); line != "" {
-				w.t.Errorf("a secret stands in %s: %s", filepath.Base(name), line)
-			}
-		}
-	}
-	// A look into no log, or for no secret, finds nothing.
-	if !seen["vault.log"] || !seen["audit.log"] || !seen["sim.log"] && w.sim != nil || len(secrets) == 0 {
-		w.t.Errorf("nothing to look for, or nowhere: %d secrets, logs %v", len(secrets), seen)
-	}
-	if log, err := os.ReadFile(filepath.Join(w.dir, "vault.log")); err != nil || !bytes.Contains(log, []byte("[TRACE]")) {
-		w.t.Error("Vault's log is no trace")
+	w.t.Helper()
+	for _, leak := range w.leaks() {
+		w.t.Error(leak)
 	}
 }
 
-// lineWith returns the first line of log in which secret stands in any form.
-func lineWith(log []byte, secret string) string {
-	for _, form := range forms(secret) {
-		if i := bytes.Index(log, []byte(form)); i >= 0 {
-			start, end := bytes.LastIndexByte(log[:i], '\n')+1, len(log)
-			if n := bytes.IndexByte(log[i:], '\n'); n >= 0 {
-				end = i + n
+// leaks looks for secrets in all logs: Vault's own, which the plugin's lines go to, the audit devices', the simulator's,
+// Agent's, and the one of command lines. It returns what it has found, and what keeps it from finding anything.
+func (w *world) leaks() []string {
+	logs, err := filepath.Glob(filepath.Join(w.dir, "*.log"))
+	if err != nil {
+		return []string{err.Error()}
+	}
+	slices.Sort(w.secrets)
+	secrets := slices.Compact(w.secrets)
+	everywhere := newNeedles(secrets)
+	var found []string
+	seen := map[string]bool{}
+	for _, path := range logs {
+		name := filepath.Base(path)
+		all, outOfPlace := everywhere, func(line []byte) []byte { return line }
+		if name == "raw-audit.log" {
+			outOfPlace = w.rawAudit().outOfPlace
+			// Vault's own tokens, like one to unwrap with, are there to be seen.
+			all = newNeedles(slices.DeleteFunc(slices.Clone(secrets), func(s string) bool { return strings.HasPrefix(s, "hvs.") }))
+		}
+		trace := false
+		err := eachLine(path, func(line []byte) {
+			seen[name] = true
+			trace = trace || bytes.Contains(line, []byte("[TRACE]"))
+			if all.in(line) && all.in(outOfPlace(line)) {
+				found = append(found, fmt.Sprintf("a secret stands in %s: %s", name, line))
 			}
-			return string(log[start:end])
+		})
+		if err != nil {
+			found = append(found, err.Error())
+		}
+		if strings.HasPrefix(name, "vault") && !trace {
+			found = append(found, name+" is no trace")
 		}
 	}
-	return ""
+	// A look into no log, or for no secret, finds nothing.
+	for _, name := range []string{"audit.log", "raw-audit.log", "commands.log", "sim.log"} {
+		if !seen[name] && (name != "sim.log" || w.sim != nil) {
+			found = append(found, "there is no "+name)
+		}
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(seen)), func(name string) bool { return strings.HasPrefix(name, "vault") }) {
+		found = append(found, "there is no log of Vault's")
+	}
+	if len(secrets) == 0 {
+		found = append(found, "there are no secrets to look for")
+	}
+	return found
+}
+
+// eachLine calls f with the lines of a file.
+func eachLine(path string, f func([]byte)) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	lines := bufio.NewReaderSize(file, 1<<16)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if len(line) > 0 {
+			f(bytes.TrimSuffix(line, []byte("\n")))
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// rawAudit knows where secrets belong in the audit log that shows everything: what the operator gives the engine, in
+// his request, and what a reader gets, once.
+type rawAudit struct {
+	engines []string        // the engine's own credentials, and other people's, which nobody reads through Vault
+	read    map[string]bool // what readers got
+}
+
+func (w *world) rawAudit() *rawAudit {
+	a := &rawAudit{read: map[string]bool{}}
+	for name, value := range w.jira {
+		if strings.Contains(name, "TOKEN") || strings.Contains(name, "PASSWORD") {
+			a.engines = append(a.engines, value)
+		}
+	}
+	return a
+}
+
+var (
+	writesCredential = regexp.MustCompile(`(^|/)(config|accounts/[^/]+)$`)
+	readsCredential  = regexp.MustCompile(`(^|/)creds/[^/]+$|^sys/wrapping/unwrap$`)
+)
+
+// outOfPlace returns what is left of an entry without the secrets that belong where they stand.
+func (a *rawAudit) outOfPlace(line []byte) []byte {
+	type object = map[string]any
+	var entry object
+	if json.Unmarshal(line, &entry) != nil {
+		return line
+	}
+	at := func(o object, field string) object {
+		inner, _ := o[field].(object)
+		return inner
+	}
+	request, response := at(entry, "request"), at(entry, "response")
+	path, _ := request["path"].(string)
+	if writesCredential.MatchString(path) {
+		delete(at(request, "data"), "token")
+		delete(at(request, "data"), "password")
+	}
+	if data := at(response, "data"); readsCredential.MatchString(path) {
+		token, _ := data["token"].(string)
+		if !slices.Contains(a.engines, token) && !a.read[token] {
+			a.read[token] = true
+			delete(data, "token")
+		}
+	}
+	rest, err := json.Marshal(entry)
+	if err != nil {
+		return line
+	}
+	return rest
+}
+
+// needles finds any of many texts in one pass over a log: where eight bytes are the first of some of them, it compares
+// these.
+type needles struct {
+	begin map[uint64][]string
+	maybe []uint64 // a bit for each begin, by its hash: most places are done with by one look
+}
+
+const wordLength = 8
+
+func newNeedles(secrets []string) *needles {
+	n := &needles{begin: map[uint64][]string{}, maybe: make([]uint64, 1<<16)}
+	for _, secret := range secrets {
+		for _, form := range forms(secret) {
+			if len(form) < wordLength {
+				continue // it stands everywhere
+			}
+			begin := binary.LittleEndian.Uint64([]byte(form))
+			if !slices.Contains(n.begin[begin], form) {
+				n.begin[begin] = append(n.begin[begin], form)
+			}
+			n.maybe[hash(begin)/64] |= 1 << (hash(begin) % 64)
+		}
+	}
+	return n
+}
+
+// hash maps eight bytes to a bit of needles.maybe.
+func hash(v uint64) uint64 { return v * 0x9e3779b97f4a7c15 >> (64 - 22) }
+
+// in tells whether any of n stands in text.
+func (n *needles) in(text []byte) bool {
+	for ; len(text) >= wordLength; text = text[1:] {
+		begin := binary.LittleEndian.Uint64(text)
+		if n.maybe[hash(begin)/64]>>(hash(begin)%64)&1 == 0 {
+			continue
+		}
+		for _, form := range n.begin[begin] {
+			if len(text) >= len(form) && string(text[:len(form)]) == form {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // forms are the ways in which a secret may be written.
@@ -87,6 +227,7 @@ func forms(secret string) []string {
 
 func TestSecretsAreFound(t *testing.T) {
 	for _, secret := range []string{"correct horse/battery+staple", "MzkwNTU4Mzk3OTA3OpDhaKBEU8TxqWoeq7YHb42pjeXs"} {
+		find := newNeedles([]string{"another secret", secret})
 		for _, name := range []string{"a", "ab", "abc"} {
 			for what, text := range map[string]string{
 				"plain":  name + secret + "z",
@@ -95,13 +236,91 @@ func TestSecretsAreFound(t *testing.T) {
 				"basic":  base64.StdEncoding.EncodeToString([]byte(name + ":" + secret)),
 				"inside": base64.URLEncoding.EncodeToString([]byte(name + secret + name)),
 			} {
-				if lineWith([]byte("one\ntwo "+text+"\nthree"), secret) != "two "+text {
+				if !find.in([]byte("one two " + text + " three")) {
 					t.Errorf("%s is not found in %q (%s)", secret, text, what)
 				}
 			}
 		}
-		if line := lineWith([]byte("one\ntwo\n"), secret); line != "" {
-			t.Errorf("%s is found in %q", secret, line)
+		if find.in([]byte("one " + secret[1:] + " two " + secret[:len(secret)-1])) {
+			t.Errorf("%s is found where there are only parts of it", secret)
 		}
+	}
+}
+
+// TestLeaksAreFound plants secrets where none may be, and looks for them as every story does in the end.
+func TestLeaksAreFound(t *testing.T) {
+	simulated(t)
+	t.Parallel()
+	w := &world{t: t, dir: t.TempDir()}
+	defer w.end()
+	w.begin()
+	w.configure()
+	w.api("PUT", "jira/roles/app", map[string]any{"accounts": "ci", "ttl": "10m"})
+	var read struct{ Data struct{ Token string } }
+	w.read(&read, w.api("GET", "jira/creds/app", nil))
+	w.api("PUT", "sys/leases/revoke-prefix/jira/creds", map[string]any{"sync": true})
+	w.fetchSecrets()
+	if found := w.leaks(); len(found) > 0 {
+		t.Fatalf("there are leaks before any is planted: %v", found)
+	}
+	token, own, password := read.Data.Token, w.jira["JIRA_TOKEN"], w.jira["JIRA_ADMIN_PASSWORD"]
+	basic := base64.StdEncoding.EncodeToString([]byte("jira-admin:" + password))
+
+	// Entries of the raw audit log, as Vault writes them.
+	entry := func(kind, path, request, response string) string {
+		return fmt.Sprintf(`{"type":%q,"request":{"path":%q,"data":%s},"response":{"data":%s}}`, kind, path, request, response)
+	}
+	for what, planted := range map[string]struct{ log, line string }{
+		"the plugin logs a token":                        {"vault.log", "[DEBUG] secrets.jira: made " + token + " for you"},
+		"the plugin logs a request's header":             {"vault.log", "[TRACE] Authorization: Basic " + basic},
+		"Vault logs an account":                          {"vault.log", `[INFO]  core: {"token":"` + own + `"}`},
+		"the audit log has a token":                      {"audit.log", entry("response", "jira/creds/app", "null", `{"token":"`+token+`"}`)},
+		"the simulator logs a query":                     {"sim.log", "GET /rest?token=" + url.QueryEscape(token)},
+		"Agent logs what it renders":                     {"agent.log", "[INFO] rendered token: " + token},
+		"an account is read back":                        {"raw-audit.log", entry("response", "jira/accounts/ci", "null", `{"username":"ci-bot","token":"`+own+`"}`)},
+		"an error quotes a password":                     {"raw-audit.log", `{"type":"response","error":"login failed with ` + password + `","request":{"path":"jira/accounts/ci"}}`},
+		"a reader gets the engine's own token":           {"raw-audit.log", entry("response", "jira/creds/app", "null", `{"token":"`+own+`"}`)},
+		"two readers get one token":                      {"raw-audit.log", entry("response", "jira/creds/app", "null", `{"token":"`+token+`"}`)},
+		"a renewal has the token":                        {"raw-audit.log", entry("response", "sys/leases/renew", "null", `{"token":"`+token+`"}`)},
+		"a token is in the name of something":            {"raw-audit.log", entry("response", "jira/creds/app", "null", `{"token_name":"vault-`+token+`"}`)},
+		"a credential is written where none is expected": {"raw-audit.log", entry("request", "jira/roles/app", `{"token":"`+own+`"}`, "null")},
+	} {
+		path := filepath.Join(w.dir, planted.log)
+		before, err := os.ReadFile(path)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, append(slices.Clone(before), planted.line+"\n"...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if found := w.leaks(); len(found) != 1 || !strings.Contains(found[0], planted.line) {
+			t.Errorf("%s, and found is %q", what, found)
+		}
+		if err := os.WriteFile(path, before, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// Who may list the processes of a machine sees what they were called with. Ours are looked at, the plugin too.
+	w.noteCommands()
+	commands, err := os.ReadFile(filepath.Join(w.dir, "commands.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, program := range []string{suite.sim, filepath.Join(suite.bin, "vault"), filepath.Join(suite.pluginDir, pluginName)} {
+		if !bytes.Contains(commands, []byte(program)) {
+			t.Errorf("it is not known how %s was called", program)
+		}
+	}
+	p, err := w.start("other.log", nil, suite.sim, "-context-path", "/"+token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stop()
+	if found := w.leaks(); len(found) != 1 || !strings.Contains(found[0], "commands.log") {
+		t.Errorf("a process is started with a token, and found is %q", found)
+	}
+	if err := os.WriteFile(filepath.Join(w.dir, "commands.log"), commands, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -11,12 +11,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -32,7 +29,10 @@ type world struct {
 	jira    map[string]string // what to know about Jira, by the names of jira-sim's variables
 	sim     *process          // nil: a real Jira
 	control string            // where the simulator is steered
-	others  []*process        // more simulators
+
+	processes []*process // all that were started
+	nodes     []*node    // the Vaults of a cluster
+	unsealKey string     // of these
 
 	mounts  []string // how the names of the story's tokens begin, as far as it has looked at one of a mount
 	secrets []string // what the story has seen of secrets, besides those the simulator knows
@@ -47,26 +47,38 @@ func realJira() bool { return os.Getenv("JIRA_URL") != "" }
 // begin starts Jira and Vault. Whatever happens, end must be called.
 func (w *world) begin() {
 	w.t.Helper()
+	w.beginJira()
+	w.startVault()
+	w.enableAudit()
+}
+
+func (w *world) beginJira() {
+	w.t.Helper()
 	if realJira() {
 		w.jira = map[string]string{}
 		for _, name := range []string{"JIRA_URL", "JIRA_USERNAME", "JIRA_TOKEN", "JIRA_PROJECT"} {
 			w.jira[name] = os.Getenv(name)
 		}
 		w.secrets = append(w.secrets, w.jira["JIRA_TOKEN"])
-	} else {
-		w.sim, w.jira = w.startSim("sim.log")
-		w.jira["JIRA_PROJECT"] = "DEMO"
-		u, err := url.Parse(w.jira["JIRA_URL"])
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		w.control = u.Scheme + "://" + u.Host + "/_sim/"
+		return
 	}
-	w.startVault()
-	// The usual audit device, which hashes what is secret.
-	w.must(204, "PUT", w.addr+"/v1/sys/audit/file", map[string]any{
-		"type": "file", "options": map[string]string{"file_path": filepath.Join(w.dir, "audit.log")},
-	}, "X-Vault-Token", w.root)
+	w.sim, w.jira = w.startSim("sim.log")
+	w.jira["JIRA_PROJECT"] = "DEMO"
+	u, err := url.Parse(w.jira["JIRA_URL"])
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.control = u.Scheme + "://" + u.Host + "/_sim/"
+}
+
+// enableAudit enables the usual audit device, which hashes what is secret, and one that shows all that comes and goes.
+func (w *world) enableAudit() {
+	w.t.Helper()
+	for name, raw := range map[string]string{"audit": "false", "raw-audit": "true"} {
+		w.must(204, "PUT", w.addr+"/v1/sys/audit/"+name, map[string]any{
+			"type": "file", "options": map[string]string{"file_path": filepath.Join(w.dir, name+".log"), "log_raw": raw},
+		}, "X-Vault-Token", w.root)
+	}
 }
 
 // startSim starts a simulator and returns what it prints of itself.
@@ -133,6 +145,7 @@ func (w *world) end() {
 	failed := w.t.Failed()
 	func() {
 		defer w.stop()
+		w.noteCommands()
 		if !failed {
 			w.noTokens()
 			w.fetchSecrets()
@@ -147,10 +160,8 @@ func (w *world) end() {
 }
 
 func (w *world) stop() {
-	for _, p := range append(w.others, w.vault, w.sim) {
-		if p != nil {
-			p.stop()
-		}
+	for _, p := range slices.Backward(w.processes) {
+		p.stop()
 	}
 }
 
@@ -185,13 +196,24 @@ func (w *world) live() []string {
 }
 
 func (w *world) showLogs() {
-	for _, name := range []string{"vault.log", "sim.log"} {
-		log, err := os.ReadFile(filepath.Join(w.dir, name))
+	logs, err := filepath.Glob(filepath.Join(w.dir, "vault*.log"))
+	if err != nil {
+		w.t.Error(err)
+	}
+	if *keep != "" {
+		kept, err := os.MkdirTemp(*keep, strings.ReplaceAll(w.t.Name(), "/", "-")+"-")
+		if err == nil {
+			err = os.CopyFS(kept, os.DirFS(w.dir))
+		}
+		w.t.Logf("all it has written is in %s (%v)", kept, err)
+	}
+	for _, path := range append(logs, filepath.Join(w.dir, "sim.log")) {
+		log, err := os.ReadFile(path)
 		if err != nil {
 			continue
 		}
 		lines := strings.Split(strings.TrimSpace(string(log)), "\n")
-		w.t.Logf("%s ends:\n%s", name, strings.Join(lines[max(0, len(lines)-25):], "\n"))
+		w.t.Logf("%s ends:\n%s", filepath.Base(path), strings.Join(lines[max(0, len(lines)-25):], "\n"))
 	}
 }
 
@@ -252,7 +274,10 @@ func (w *world) read(v any, from []byte) {
 }
 
 // poll waits for something that nobody tells.
-func poll(done func() bool) error {
+func poll(done func() bool) error { return pollFor(most, done) }
+
+// pollFor is poll for what may take longer.
+func pollFor(most time.Duration, done func() bool) error {
 	for end := time.Now().Add(most); !done(); {
 		if time.Now().After(end) {
 			return fmt.Errorf("waited %v in vain", most)
@@ -260,73 +285,4 @@ func poll(done func() bool) error {
 		<-time.After(20 * time.Millisecond)
 	}
 	return nil
-}
-
-// process is a program that runs beside the story.
-type process struct {
-	*exec.Cmd
-	gone  chan struct{} // closed when it has ended
-	guard *exec.Cmd     // ends it if we die before we could, as by a signal or a panic
-}
-
-// start starts a program in a home of its own, whose stderr goes to a file in w.dir, and whose stdout to nowhere if it
-// is nil.
-func (w *world) start(log string, stdout *os.File, path string, args ...string) (*process, error) {
-	file, err := os.OpenFile(filepath.Join(w.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	home := filepath.Join(w.dir, "home")
-	if err := os.MkdirAll(home, 0o700); err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(w.t.Context(), path, args...)
-	cmd.Stderr = file
-	// A plugin that is killed leaves its socket in TMPDIR.
-	cmd.Env = append(os.Environ(), "HOME="+home, "TMPDIR="+suite.dir, "VAULT_DEV_ROOT_TOKEN_ID="+w.root)
-	if stdout != nil {
-		cmd.Stdout = stdout
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	p := &process{Cmd: cmd, gone: make(chan struct{})}
-	go func() {
-		_ = cmd.Wait() // that it was killed is no news
-		close(p.gone)
-	}()
-	// Its input ends when we do. That reaches a program that was stopped, too.
-	p.guard = exec.CommandContext(w.t.Context(), "sh", "-c", `read -r _; kill -CONT "$0"; kill "$0"`, strconv.Itoa(cmd.Process.Pid))
-	if _, err = p.guard.StdinPipe(); err == nil {
-		err = p.guard.Start()
-	}
-	if err != nil {
-		_ = cmd.Process.Kill()
-		return nil, err
-	}
-	return p, nil
-}
-
-func (p *process) ended() bool {
-	select {
-	case <-p.gone:
-		return true
-	default:
-		return false
-	}
-}
-
-// stop ends p and returns when it is gone. Vault ends its plugins when it is asked to end, not when it is killed.
-func (p *process) stop() {
-	_ = p.guard.Process.Kill()
-	_ = p.guard.Wait()
-	_ = p.Process.Signal(syscall.SIGTERM)
-	_ = p.Process.Signal(syscall.SIGCONT) // a story may have stopped it
-	select {
-	case <-p.gone:
-	case <-time.After(10 * time.Second):
-		_ = p.Process.Kill()
-		<-p.gone
-	}
 }
