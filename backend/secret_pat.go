@@ -160,10 +160,11 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, queued bo
 		return nil
 	default:
 		account = r.Account
-		if queued && r.State == ledger.Issued && r.RanOut(b.now()) {
+		if queued && r.State == ledger.Issued {
 			// Nobody may have asked for this: the lease has run out, as this node
 			// sees it. One that was deposed may not know that its successor has
-			// renewed it, but it cannot write either.
+			// renewed it, but it cannot write either. Our own date of the end
+			// tells nothing, for Vault's may be earlier.
 			if err := b.ledger.Take(ctx, l.ID, l.TokenID, patience+undoing); err != nil && !errors.Is(err, ledger.ErrMissing) {
 				return err
 			}

@@ -70,12 +70,8 @@ type Record struct {
 	IntendedAt Time `json:"intended_at"`
 	IssuedAt   Time `json:"issued_at,omitempty"`
 	LeaseEnd   Time `json:"lease_end,omitempty"` // never earlier than Vault's own idea of it
-	// RunsOut is the earliest end that Vault has ever given the lease: a renewal
-	// may be for less than was left. A node that was paused may not know of any
-	// later one.
-	RunsOut Time `json:"runs_out,omitempty"`
-	Expires Time `json:"expires,omitempty"` // when Jira ends it by itself; zero: never, or not known
-	OwedAt  Time `json:"owed_at,omitempty"` // since when it has to go
+	Expires    Time `json:"expires,omitempty"`   // when Jira ends it by itself; zero: never, or not known
+	OwedAt     Time `json:"owed_at,omitempty"`   // since when it has to go
 	// SoughtAt is when an intended credential was first looked for in Jira
 	// and proven absent. A late request may still make it, so the record
 	// stays, but it no longer counts as held.
@@ -98,10 +94,6 @@ func (r *Record) NeverIssued() bool { return r.IssuedAt == 0 }
 
 // Over tells whether the lease is over at now, by more than [Grace].
 func (r *Record) Over(now time.Time) bool { return !now.Before(r.LeaseEnd.Time().Add(Grace)) }
-
-// RanOut tells whether some node of Vault's may take the lease for over at now,
-// or within [Grace], without anybody having asked for its end.
-func (r *Record) RanOut(now time.Time) bool { return now.After(r.RunsOut.Time().Add(-Grace)) }
 
 // due is when somebody has to look after the record, as of now: at once is before
 // the clock began, and a debt, which is certain, before a doubt. An intent that was sought is looked for again each minute for ten, and
@@ -307,7 +299,6 @@ func (l *Ledger) Issue(ctx context.Context, r *Record, ttl time.Duration) error 
 	}
 	intended, now := *r, l.now()
 	r.State, r.IssuedAt, r.LeaseEnd = Issued, At(now), At(now.Add(ttl))
-	r.RunsOut = r.LeaseEnd
 	if err := l.put(ctx, r); err != nil {
 		*r = intended
 		return fmt.Errorf("writing the token to the ledger: %w", err)
@@ -324,8 +315,7 @@ func (l *Ledger) Extend(ctx context.Context, id string, ttl time.Duration) error
 		if r.State != Issued {
 			return &StateError{ID: id, Have: r.State}
 		}
-		end := At(l.now().Add(ttl))
-		r.LeaseEnd, r.RunsOut = max(r.LeaseEnd, end), min(r.RunsOut, end)
+		r.LeaseEnd = max(r.LeaseEnd, At(l.now().Add(ttl)))
 		return nil
 	})
 }
