@@ -1,0 +1,372 @@
+package backend
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira/jiratest"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// scenario is a piece of the engine's work.
+type scenario struct {
+	name    string
+	before  func(*bench)     // what has come to pass
+	wait    time.Duration    // what passes then
+	run     func(*bench)     // what is cut, in one step after the other
+	weather []jiratest.Fault // what goes wrong anyway
+	unasked bool             // the engine acts of its own accord
+	steps   []string         // that must be among those it takes, in this order
+}
+
+func scenarios() []scenario {
+	const (
+		post, list, end = "POST pat/latest/tokens", "GET pat/latest/tokens", "DELETE pat/latest/tokens/…"
+		intended        = "put ledger/…/… intended"
+		issued          = "put ledger/…/… issued"
+		owed            = "put ledger/…/… owed"
+		forgotten       = "delete ledger/…/…"
+		retire          = "put retired/…"
+		released        = "delete retired/…"
+	)
+	unwilling := []jiratest.Fault{{Method: "DELETE", Do: jiratest.Answer, Status: http.StatusForbidden, Body: `{"message":"not now"}`}}
+	issue := func(b *bench) { b.mint(b.t.Context()) }
+	works := func(b *bench) { b.worked() }
+	lost := func(b *bench) { b.ledger.Over(b.lostMint().ID) }
+	loseRecord := func(b *bench) {
+		issue(b)
+		if err := b.ledger.Forget(b.t.Context(), b.leases[0].id()); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	return []scenario{
+		{
+			name:  "mint",
+			run:   issue,
+			steps: []string{intended, post, issued},
+		},
+		{
+			name:    "mint, its answer lost",
+			run:     issue,
+			weather: []jiratest.Fault{{Method: "POST", Nth: 1, Do: jiratest.LoseAnswer}},
+			steps:   []string{intended, post, list, owed, end, forgotten},
+		},
+		{
+			name: "mint, its reader gone",
+			run: func(b *bench) {
+				ctx, cancel := context.WithCancel(b.t.Context())
+				defer cancel()
+				var writes atomic.Int64
+				f := func(key string) {
+					if strings.HasPrefix(key, ledgerPrefix) && writes.Add(1) == 2 { // the intent, and then the token
+						cancel()
+					}
+				}
+				b.storage.stored.Store(&f)
+				b.mint(ctx)
+			},
+			steps: []string{intended, post, issued, end, forgotten},
+		},
+		{
+			name: "mint, once there is room",
+			before: func(b *bench) {
+				b.write("accounts/ci-bot", map[string]any{"max_tokens": 3})
+				lost(b)
+			},
+			run:   issue,
+			steps: []string{list, owed, end, forgotten, intended, post, issued},
+		},
+		{
+			name: "mint, for the next account",
+			before: func(b *bench) {
+				b.write("accounts/release-bot", map[string]any{"username": "release-bot", "token": b.pat("release-bot")})
+				b.write("roles/readonly", map[string]any{"accounts": "ci-bot,release-bot"})
+			},
+			run:     issue,
+			weather: []jiratest.Fault{{Method: "POST", Nth: 1, Do: jiratest.Answer, Status: http.StatusUnauthorized, Body: `{"message":"who are you"}`}},
+			steps:   []string{intended, post, forgotten, intended, post, issued},
+		},
+		{
+			name:   "renew",
+			before: issue,
+			wait:   5 * time.Minute,
+			run:    func(b *bench) { b.extend(b.leases[0]) },
+			steps:  []string{issued},
+		},
+		{
+			name:   "revoke",
+			before: issue,
+			run:    func(b *bench) { b.revokeNow(b.leases[0]) },
+			steps:  []string{end, forgotten},
+		},
+		{
+			name:    "revoke, Jira unwilling",
+			before:  issue,
+			run:     func(b *bench) { b.revokeNow(b.leases[0]) },
+			weather: unwilling,
+			steps:   []string{end, owed},
+		},
+		{
+			name:   "revoke, queued",
+			before: issue,
+			run:    func(b *bench) { b.revokeLater(b.leases[0]) },
+			steps:  []string{end, forgotten},
+		},
+		{
+			name:    "revoke, queued, Jira unwilling",
+			before:  issue,
+			run:     func(b *bench) { b.revokeLater(b.leases[0]) },
+			weather: unwilling,
+			steps:   []string{end, owed},
+		},
+		{
+			name:   "revoke, its record lost",
+			before: loseRecord,
+			run:    func(b *bench) { b.revokeNow(b.leases[0]) },
+			steps:  []string{end, forgotten},
+		},
+		{
+			name:    "revoke, its record lost, Jira unwilling",
+			before:  loseRecord,
+			run:     func(b *bench) { b.revokeNow(b.leases[0]) },
+			weather: unwilling,
+			steps:   []string{end, owed},
+		},
+		{
+			name:    "revoke at the lease's end",
+			before:  issue,
+			wait:    shortTTL,
+			run:     func(b *bench) { b.end(b.leases[0], true) },
+			unasked: true,
+			steps:   []string{owed, end, forgotten},
+		},
+		{
+			name:    "settle a lost mint",
+			before:  lost,
+			run:     works,
+			unasked: true,
+			steps:   []string{list, owed, end, forgotten},
+		},
+		{
+			name: "settle a lost mint in the end",
+			before: func(b *bench) {
+				b.write("roles/readonly", map[string]any{"max_ttl": "24h"}) // so that Jira does not end it by itself
+				lost(b)
+			},
+			wait:    ledger.LateLanding + time.Minute,
+			run:     works,
+			unasked: true,
+			steps:   []string{list, owed, end, forgotten},
+		},
+		{
+			name: "settle a mint that made nothing",
+			before: func(b *bench) {
+				m, err := b.intend(b.t.Context(), &logical.Request{Storage: b.engine.storage}, "readonly", 0, nil)
+				if err != nil {
+					b.t.Fatal(err)
+				}
+				b.ledger.Over(m.record.ID)
+			},
+			run:     works,
+			unasked: true,
+			steps:   []string{list, intended},
+		},
+		{
+			name: "pay a debt",
+			before: func(b *bench) {
+				issue(b)
+				remove := b.jira.Fault(unwilling[0])
+				b.revokeNow(b.leases[0])
+				remove()
+			},
+			run:   works,
+			steps: []string{end, forgotten},
+		},
+		{
+			name:   "end what Vault has lost",
+			before: issue,
+			wait:   shortTTL + ledger.Grace + time.Second,
+			run: func(b *bench) {
+				if !b.wire.cut.kind.stale { // its successor's Vault has it
+					b.leases[0].gone = true
+				}
+				b.worked()
+			},
+			unasked: true,
+			steps:   []string{list, owed, end, forgotten},
+		},
+		{
+			name: "delete an account by force",
+			before: func(b *bench) {
+				issue(b)
+				b.must(logical.DeleteOperation, "roles/readonly", nil)
+			},
+			run:   func(b *bench) { b.deleteByForce("accounts/ci-bot") },
+			steps: []string{owed, end, forgotten, "delete accounts/ci-bot"},
+		},
+		{
+			name: "delete an account by force, Jira unwilling",
+			before: func(b *bench) {
+				issue(b)
+				b.must(logical.DeleteOperation, "roles/readonly", nil)
+			},
+			run:     func(b *bench) { b.deleteByForce("accounts/ci-bot") },
+			weather: unwilling,
+			steps:   []string{owed, end, retire, owed, "delete accounts/ci-bot"},
+		},
+		{
+			name:   "delete the config by force",
+			before: issue,
+			run:    func(b *bench) { b.deleteByForce("config") },
+			steps:  []string{owed, end, forgotten, "delete config"},
+		},
+		{
+			name: "pay for a deleted account",
+			before: func(b *bench) {
+				issue(b)
+				b.must(logical.DeleteOperation, "roles/readonly", nil)
+				remove := b.jira.Fault(unwilling[0])
+				b.deleteByForce("accounts/ci-bot")
+				remove()
+			},
+			wait:  2 * time.Minute,
+			run:   works,
+			steps: []string{end, forgotten, released},
+		},
+		{
+			name:    "start, with a lost mint",
+			before:  lost,
+			run:     func(b *bench) { b.attempt(b.start); b.worked() },
+			unasked: true,
+			steps:   []string{"list ledger/…", list, owed, end, forgotten},
+		},
+		{
+			name:   "write the config anew",
+			before: issue,
+			run: func(b *bench) {
+				b.wantWritten("config", map[string]any{"max_concurrent_requests": 5})
+			},
+			steps: []string{"GET api/2/serverInfo", "put config"},
+		},
+		{
+			name:   "write an account anew",
+			before: issue,
+			run: func(b *bench) {
+				b.wantWritten("accounts/ci-bot", map[string]any{"username": "ci-bot", "token": b.pat("ci-bot")})
+			},
+			steps: []string{"GET api/2/myself", "put accounts/ci-bot"},
+		},
+		{
+			name:   "change the mount's id",
+			before: func(b *bench) { issue(b); lost(b) },
+			run:    func(b *bench) { b.wantWritten("config/rotate-mount-id", nil) },
+			steps:  []string{"put mount-id"},
+		},
+		{
+			name:   "unmount",
+			before: func(b *bench) { issue(b); b.leases[0].asked = true },
+			run:    func(b *bench) { b.want(b.unmounts) },
+			steps:  []string{owed, end, forgotten},
+		},
+		{
+			name: "tidy an orphan",
+			before: func(b *bench) {
+				before := b.snapshot()
+				issue(b)
+				b.leases = nil
+				b.strays = true
+				b.restored(before)
+			},
+			wait:    5 * time.Minute,
+			run:     func(b *bench) { b.want(b.tidies) },
+			unasked: true,
+			steps:   []string{list, owed, end, forgotten},
+		},
+		{
+			name: "tidy what was deleted in Jira",
+			before: func(b *bench) {
+				issue(b)
+				b.leases[0].asked = true
+				id, _ := strconv.ParseInt(tokenID(b.leases[0].secret), 10, 64) // else the token lives, and all fails
+				b.jira.Delete(id)
+			},
+			wait:    5 * time.Minute,
+			run:     func(b *bench) { b.want(b.tidies) },
+			unasked: true,
+			steps:   []string{list, forgotten},
+		},
+	}
+}
+
+// revokeNow is a person's revoke, who waits for it. If Jira fails in it the
+// engine has made it its own affair; where the node or its storage does he has
+// to come again.
+func (b *bench) revokeNow(h *held) {
+	h.asked = true
+	if c := b.wire.cut; !b.end(h, false) && (!c.step.jira || b.wire.dead()) {
+		b.wishes = append(b.wishes, func() bool { return h.gone || b.end(h, false) })
+	}
+}
+
+// revokeLater is a revoke that nobody waits for.
+func (b *bench) revokeLater(h *held) {
+	h.asked, h.queued = true, true
+	b.end(h, true)
+}
+
+// deleteByForce deletes a resource whatever leases there are.
+func (b *bench) deleteByForce(path string) {
+	for _, h := range b.leases {
+		h.asked = true
+	}
+	b.want(func() bool {
+		_, ok := b.ask(b.t.Context(), logical.DeleteOperation, path, map[string]any{"force": true})
+		return ok
+	})
+}
+
+// wantWritten has an operator write a resource until that has gone well.
+func (b *bench) wantWritten(path string, data map[string]any) {
+	b.want(func() bool {
+		_, ok := b.ask(b.t.Context(), logical.UpdateOperation, path, data)
+		return ok
+	})
+}
+
+// tidies runs a tidy, and tells whether it went well.
+func (b *bench) tidies() bool {
+	if !b.attempt(func() {
+		_, err := b.request(b.t.Context(), logical.UpdateOperation, "tidy", map[string]any{"dry_run": false})
+		b.answered(err)
+		b.running.Wait() // nothing else runs in the background
+	}) {
+		return false
+	}
+	s, err := load[tidyStatus](b.t.Context(), &decoded{}, b.disk, tidyStatusKey)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if s == nil || s.State != tidyFinished || s.DryRun {
+		return false
+	}
+	b.strays = false
+	return true
+}
+
+// unmounts does what is done when Vault calls for the last time before it wipes
+// the storage, and tells whether it may.
+func (b *bench) unmounts() (well bool) {
+	b.system.TaintedVal = true
+	defer func() { b.system.TaintedVal = false }()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 3*time.Second) // in place of Vault's 90 s
+	defer cancel()
+	return b.attempt(func() {
+		well = b.drain(ctx, &logical.Request{MountPoint: "jira/", Storage: b.engine.storage}) == nil
+	}) && well
+}

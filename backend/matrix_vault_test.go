@@ -1,0 +1,410 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira/jiratest"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// The terms of the leases in the matrix: short, for each case lives through
+// more than a day.
+const (
+	shortTTL = 10 * time.Minute
+	shortMax = 30 * time.Minute
+)
+
+// bench is an engine that is cut in one of its steps, and an honest Vault: it
+// keeps the leases that it was given, renews them as the engine answers, revokes
+// those that have run out until the engine says that it is done, and calls no
+// engine that has ended.
+type bench struct {
+	*engine
+	world  world
+	wire   *wire
+	disk   logical.Storage // behind the wire
+	leases []*held
+	wishes []func() bool // what somebody goes on asking for; true: he has got it
+	healed time.Time     // since when nothing is cut any more, by Vault's clock
+	wrong  time.Duration // what the engine's clock is ahead of Vault's
+
+	strays bool // Jira has tokens of ours that nobody has told the ledger of
+}
+
+// held is a lease as Vault keeps it. Times are by Vault's clock.
+type held struct {
+	secret      *logical.Secret
+	issued, end time.Time
+	asked       bool // somebody wants it to end
+	queued      bool // Vault is about to revoke it
+	gone        bool // Vault does not have it any more
+	failures    int  // of a queued revoke
+}
+
+func newBench(t *testing.T, w world) *bench {
+	e := start(t, jiratest.Options{
+		Now:      func() time.Time { return time.Now().Add(w.jira) },
+		Switches: jiratest.Switches{ListLag: w.lag},
+	})
+	disk := e.storage.Storage
+	b := &bench{engine: e, world: w, disk: disk, wire: &wire{Storage: disk, jira: e.jira}}
+	e.storage.Storage = b.wire
+	b.write("config", map[string]any{"url": b.jira.URL()})
+	b.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "token": b.pat("ci-bot")})
+	b.write("roles/readonly", map[string]any{"accounts": "ci-bot", "ttl": shortTTL.String(), "max_ttl": shortMax.String()})
+	return b
+}
+
+// patient has the engine wait so many seconds for each answer from now on.
+func (b *bench) patient(timeout int) {
+	b.t.Helper()
+	c, err := load[config](b.t.Context(), &decoded{}, b.disk, configKey)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if c == nil {
+		return // deleted
+	}
+	c.RequestTimeout = timeout
+	if err := store(b.t.Context(), b.disk, configKey, c); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// vaultNow is the time by Vault's clock.
+func (b *bench) vaultNow() time.Time { return b.now().Add(-b.wrong) }
+
+// attempt runs f until it returns, or the node that it runs on crashes. It tells
+// whether anybody has heard its answer.
+func (b *bench) attempt(f func()) (heard bool) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f()
+		heard = true
+	}()
+	<-ended
+	return heard && !b.wire.dead()
+}
+
+// answered checks an error that the engine has answered with.
+func (b *bench) answered(err error) {
+	b.t.Helper()
+	for _, secret := range b.jira.Secrets() {
+		if err != nil && strings.Contains(err.Error(), secret) {
+			b.t.Errorf("an error tells a secret: %v", err)
+		}
+	}
+}
+
+// ask sends a request, and tells whether it was answered without an error.
+func (b *bench) ask(ctx context.Context, op logical.Operation, path string, data map[string]any) (*logical.Response, bool) {
+	b.t.Helper()
+	var resp *logical.Response
+	var err error
+	if !b.attempt(func() { resp, err = b.request(ctx, op, path, data) }) {
+		return nil, false
+	}
+	b.answered(err)
+	return resp, err == nil
+}
+
+// mint reads a credential.
+func (b *bench) mint(ctx context.Context) {
+	b.t.Helper()
+	resp, ok := b.ask(ctx, logical.ReadOperation, "creds/readonly", nil)
+	if ok {
+		now := b.vaultNow()
+		b.leases = append(b.leases, &held{secret: resp.Secret, issued: now, end: now.Add(resp.Secret.TTL)})
+	}
+}
+
+// lease sends a lease back to the engine.
+func (b *bench) lease(ctx context.Context, op logical.Operation, h *held) (resp *logical.Response, heard bool, err error) {
+	h.secret.IssueTime = time.Now().Add(h.issued.Sub(b.vaultNow())) // the SDK reckons by the machine's clock
+	heard = b.attempt(func() { resp, err = b.leaseRequest(ctx, op, h.secret) })
+	if heard {
+		b.answered(err)
+	}
+	return resp, heard, err
+}
+
+// extend renews a lease, and tells whether that went well.
+func (b *bench) extend(h *held) bool {
+	b.t.Helper()
+	resp, heard, err := b.lease(b.t.Context(), logical.RenewOperation, h)
+	if !heard || err != nil {
+		return false
+	}
+	ttl, _, err := framework.CalculateTTL(b.system, 0, resp.Secret.TTL, 0, resp.Secret.MaxTTL, 0, h.secret.IssueTime)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	h.end = b.vaultNow().Add(ttl)
+	return true
+}
+
+// end revokes a lease, as Vault does from its queue, or else as somebody does
+// who waits for the answer. It tells whether the engine says that it is done.
+func (b *bench) end(h *held, queued bool) bool {
+	b.t.Helper()
+	ctx := b.t.Context()
+	if queued {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 90*time.Second)
+		defer cancel()
+	}
+	_, heard, err := b.lease(ctx, logical.RevokeOperation, h)
+	if !heard {
+		return false
+	}
+	if err != nil {
+		if h.failures++; queued && h.failures == 6 {
+			b.t.Errorf("the lease of %q turns irrevocable: %v", h.name(), err)
+		}
+		return false
+	}
+	h.gone = true
+	if r := b.stored()[h.id()]; b.works(h) && (!queued || r == nil || r.State != ledger.Owed) {
+		b.t.Errorf("token %q was reported revoked, and works", h.name())
+	}
+	return true
+}
+
+func (h *held) id() string   { return h.secret.InternalData["id"].(string) }
+func (h *held) name() string { return h.secret.InternalData["token_name"].(string) }
+
+// lives tells whether the lease's holder may rely on it.
+func (h *held) lives(now time.Time) bool { return !h.gone && !h.asked && now.Before(h.end) }
+
+func (b *bench) works(h *held) bool {
+	return slices.ContainsFunc(b.jira.Tokens(""), func(tok jiratest.Token) bool { return tok.Live && fmt.Sprint(tok.ID) == tokenID(h.secret) })
+}
+
+// want has somebody ask for something until he has got it.
+func (b *bench) want(do func() bool) {
+	if !do() {
+		b.wishes = append(b.wishes, do)
+	}
+}
+
+// worked has the worker do what is due now.
+func (b *bench) worked() {
+	b.t.Helper()
+	b.attempt(func() {
+		for range 100 {
+			if b.wire.crashed() || b.work(b.t.Context()) > 0 {
+				return
+			}
+		}
+		b.t.Error("the worker finds no end")
+	})
+}
+
+// start brings a node to life on what storage holds, and reads the ledger once.
+func (b *bench) start() {
+	b.backend = newBackend(b.engine.storage, b.now)
+	b.sites.pause = time.Microsecond // a case takes a day, and no time
+	err := b.Setup(b.t.Context(), &logical.BackendConfig{
+		StorageView: b.engine.storage, System: b.system,
+		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: b.log}),
+	})
+	if err != nil {
+		b.t.Error(err)
+	}
+	b.load()
+	if err := b.dropAllRetired(b.t.Context()); err != nil {
+		b.t.Log(err)
+	}
+}
+
+// wake brings a node to life, and reads the ledger until that has gone well.
+func (b *bench) wake() {
+	b.mount()
+	if err := b.dropAllRetired(b.t.Context()); err != nil {
+		b.t.Log(err)
+	}
+}
+
+// stored are the ledger's records, by id.
+func (b *bench) stored() map[string]*ledger.Record {
+	b.t.Helper()
+	records := map[string]*ledger.Record{}
+	fresh := ledger.New(logical.NewStorageView(b.disk, ledgerPrefix), time.Now)
+	if err := fresh.Load(b.t.Context()); err != nil {
+		b.t.Fatal(err)
+	}
+	for _, id := range fresh.IDs("") {
+		r, err := fresh.Read(b.t.Context(), id)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		records[id] = r
+	}
+	return records
+}
+
+// holds is the invariant. What a living lease holds works in Jira, and the ledger
+// has it. Whatever else of ours works there has a record, which is not past its
+// end, or is about to be ended: two minutes after all is well again it must have
+// been.
+func (b *bench) holds() {
+	b.t.Helper()
+	now := b.vaultNow()
+	recovered := now.Sub(b.healed) >= 2*time.Minute
+	records := b.stored()
+	known, living := map[string]bool{}, map[string]bool{} // Jira's ids, to Vault
+	for _, h := range b.leases {
+		known[tokenID(h.secret)] = !h.gone
+		if h.lives(now) {
+			living[tokenID(h.secret)] = true
+			if !b.works(h) {
+				b.t.Errorf("token %q does not work, and its lease has %v to go", h.name(), h.end.Sub(now))
+			}
+			if r := records[h.id()]; r == nil || r.State != ledger.Issued || r.LeaseEnd.Time().Before(h.end.Add(-ledger.Grace)) {
+				b.t.Errorf("the lease of %q has %v to go, and the ledger says %+v", h.name(), h.end.Sub(now), r)
+			}
+		}
+	}
+	for _, tok := range b.jira.Tokens("") {
+		if !tok.Live || !strings.HasPrefix(tok.Name, "vault-") || living[fmt.Sprint(tok.ID)] {
+			continue
+		}
+		var r *ledger.Record
+		for _, have := range records {
+			if have.Name == tok.Name {
+				r = have
+			}
+		}
+		// The end is in doubt until it has passed by both clocks.
+		switch {
+		case r == nil && !b.strays && !known[fmt.Sprint(tok.ID)]:
+			b.t.Errorf("token %q works, and the ledger does not know it", tok.Name)
+		case r != nil && r.State == ledger.Issued && r.TokenID == fmt.Sprint(tok.ID) && !b.asked(r.ID) &&
+			now.Add(min(b.world.jira, 0)).Before(r.LeaseEnd.Time().Add(2*time.Minute)):
+		case recovered && !b.strays:
+			b.t.Errorf("token %q works still, %v after all is well again: %+v", tok.Name, now.Sub(b.healed).Round(time.Second), r)
+		}
+	}
+}
+
+// nothingLives asserts that no lease has left a token in Jira.
+func (b *bench) nothingLives() {
+	b.t.Helper()
+	if names := b.alive(); len(names) > 0 {
+		b.t.Errorf("past the end of every lease, these work: %v", names)
+	}
+}
+
+// asked tells whether somebody wants the lease of record id to end.
+func (b *bench) asked(id string) bool {
+	return slices.ContainsFunc(b.leases, func(h *held) bool { return h.asked && h.id() == id })
+}
+
+// on lets time pass, and has everybody do what falls due.
+func (b *bench) on(d time.Duration) {
+	b.t.Helper()
+	b.pass(d)
+	b.wishes = slices.DeleteFunc(b.wishes, func(do func() bool) bool { return do() })
+	for _, h := range b.leases {
+		if !h.gone && (h.queued || !b.vaultNow().Before(h.end)) {
+			b.end(h, true)
+		}
+	}
+	b.worked()
+	b.worker.running.Store(true) // in worked, that is, so that no other is started
+	if _, err := b.HandleRequest(b.t.Context(), &logical.Request{Operation: logical.RollbackOperation, MountPoint: "jira/", Storage: b.engine.storage}); err != nil {
+		b.t.Errorf("the periodic call: %v", err)
+	}
+	b.holds()
+}
+
+// lasts has time pass while Jira is away: long enough for Vault to try a revoke
+// six times.
+func (b *bench) lasts(outage time.Duration) {
+	b.t.Helper()
+	b.healed = b.vaultNow().Add(outage) // not yet
+	for wait := 10 * time.Second; outage > 0; wait *= 2 {
+		wait = min(wait, outage)
+		outage -= wait
+		b.on(wait)
+	}
+}
+
+// heal ends the cut: where a node has ended, another takes its place, and for
+// what is left of the old one no call has any effect any more.
+func (b *bench) heal() {
+	b.t.Helper()
+	dead := b.wire.dead()
+	b.storage.stored.Store(nil)
+	b.wire.disarm()
+	b.wire.Storage = b.disk
+	b.healed = b.vaultNow()
+	b.holds() // as it was left
+	if !dead {
+		// What a refused login rests is a minute by the machine's own clock.
+		b.sites.mu.Lock()
+		clear(b.sites.clients)
+		b.sites.mu.Unlock()
+		if !b.ledger.Whole() {
+			b.loadLedger() // which is tried until it has gone well
+		}
+		return
+	}
+	b.Cleanup(b.t.Context())
+	b.clock.Add(int64(b.world.next))
+	b.wrong = b.world.next
+	b.wake()
+}
+
+// correct sets the engine's clock right.
+func (b *bench) correct() {
+	b.clock.Add(-int64(b.wrong))
+	b.wrong = 0
+}
+
+// land has the lost request of a mint reach Jira after all.
+func (b *bench) land() {
+	b.t.Helper()
+	for _, r := range b.stored() {
+		if r.State == ledger.Intended {
+			b.jira.Mint(r.Username, r.Name, 1)
+			b.healed = b.vaultNow().Add(b.vaultNow().Sub(r.IntendedAt.Time()) / 10) // it is sought no more often
+			return
+		}
+	}
+	b.t.Error("no intent is left, and the request lands only now")
+}
+
+// depose has the node be deposed without knowing it, while it waits for s: what it
+// reads from now on is what storage held before. Its successor renews the leases.
+func (b *bench) depose(s scenario) {
+	b.t.Helper()
+	old := b.backend
+	stale := &logical.InmemStorage{}
+	for key, value := range b.snapshot() {
+		if err := stale.Put(b.t.Context(), &logical.StorageEntry{Key: key, Value: value}); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	last := min(s.wait, time.Minute)
+	b.pass(s.wait - last)
+	b.wake()
+	for _, h := range b.leases {
+		if !b.extend(h) && s.unasked && !h.asked {
+			b.t.Fatal("no renewal")
+		}
+	}
+	b.Cleanup(b.t.Context())
+	b.pass(last)
+	b.backend, b.wire.Storage = old, stale
+}

@@ -1,0 +1,990 @@
+package backend
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+	"pgregory.net/rapid"
+
+	"vault-plugin-secrets-jira/backend/jira/jiratest"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// TestModel plays Vault, its readers, its operator, Jira and the weather against
+// the engine, at random, and holds after each step that
+//
+//   - the token of a living lease works, unless somebody asked for its end;
+//   - every other token is in the ledger, for the engine to end;
+//   - a token that a synchronous revoke called ended is;
+//   - no lease turns irrevocable;
+//   - once nothing has failed for two minutes, no token has outlived its lease by
+//     more than that.
+//
+// At the end of each sequence everything works again, and nothing may be left:
+// no token, no record, no retired account.
+//
+// Time is the bubble's. For longer runs, and for more of them:
+//
+//	go test ./backend -run '^TestModel$' -race -rapid.checks=5000 -rapid.steps=100 -timeout=2h
+func TestModel(t *testing.T) {
+	var first []string // the trace of the first failure
+	failures := 0
+	t.Cleanup(func() {
+		if failures == 1 { // what else happens at the same time differs from run to run
+			t.Logf("It did not fail again. The first time it went like this:\n%s", strings.Join(first, "\n"))
+		}
+	})
+	rapid.Check(t, func(rt *rapid.T) {
+		cryptotest.SetGlobalRandom(t, 1) // the same ids when a sequence is played again
+		rapid.SyncTest(rt, func(rt *rapid.T) {
+			m := newModel(rt)
+			failed := true
+			rt.Cleanup(func() {
+				m.close()
+				if failed {
+					if failures++; failures == 1 {
+						first = m.said
+					}
+				}
+			})
+			rt.Repeat(map[string]func(*rapid.T){"": func(*rapid.T) { m.check() }, "step": m.step()})
+			m.end()
+			failed = false
+		})
+	})
+}
+
+const (
+	modelTTL    = 10 * time.Minute
+	modelMaxTTL = 2 * time.Hour
+	wrongClock  = time.Hour // what a clock is ahead when it is wrong
+	mostOutage  = 6         // for how many steps Jira or storage is away
+
+	// endedIn is how soon a token is ended that has to go, when nothing fails.
+	endedIn = 2 * time.Minute
+)
+
+// model is Vault, with Jira beside it.
+type model struct {
+	*rapid.T
+	trace *trace
+	said  []string
+	began time.Time
+	jira  *jiratest.Server
+	skew  atomic.Int64 // what Jira's clock is ahead of the true one, in ns
+	wire  *network
+	disk  *disk
+	vault *logical.StaticSystemView
+	login map[string]any // of the account
+
+	node     *node // the active one
+	nodes    int
+	next     time.Duration // what the next node's clock is ahead
+	periodic time.Time     // when the periodic call is next
+	down     bool          // Jira does not work
+	outages  int           // for how many steps Jira or storage is away
+	unclear  bool          // config, account or role may be missing, or the account's login be refused
+	wronged  bool          // a clock was wrong by an hour
+
+	old       *node // the one before, which was paused
+	oldLeases []oldLease
+
+	leases  []*kept
+	issued  int
+	results chan result // of queued revokes
+	pace    float64     // of Vault's tries, its jitter
+
+	sick   time.Time // when something failed last
+	failed int       // how many operations of storage had by then
+	came   int       // how many mishaps of the wire
+	slow   int       // how many calls were slow
+}
+
+// kept is a lease as Vault keeps it.
+type kept struct {
+	number  int // by which the trace calls it
+	options logical.LeaseOptions
+	data    map[string]any
+	issued  time.Time // by the clock of the node that issued it, like expires
+	expires time.Time
+	fires   time.Time // when the active node's timer does, by the true clock
+	asked   *node     // where somebody has asked for its end; nil: nobody has
+	queued  bool      // it is to be revoked
+	running bool      // it is being revoked by a queued job
+	tries   int
+	again   time.Time // when the next is
+}
+
+// oldLease is a lease as a node sees it that was paused.
+type oldLease struct {
+	*kept
+	fires time.Time
+	tries int
+}
+
+// result is how a queued revoke ended.
+type result struct {
+	*kept
+	node     *node
+	err      error
+	failures int // of storage, when it began
+}
+
+func (l *kept) lives() bool { return l.asked == nil && !l.queued && time.Now().Before(l.fires) }
+
+func (l *kept) String() string { return fmt.Sprint("lease ", l.number) }
+
+func newModel(t *rapid.T) *model {
+	m := &model{
+		T: t, trace: &trace{}, began: time.Now(), wire: newNetwork(), disk: &disk{},
+		vault:   &logical.StaticSystemView{DefaultLeaseTTLVal: testDefaultTTL, MaxLeaseTTLVal: testMaxTTL, PluginEnvironment: &logical.PluginEnvironment{VaultVersion: "1.21.1"}},
+		results: make(chan result, 1000),
+		pace:    rapid.SampledFrom([]float64{1, 0.5, 1.5}).Draw(t, "pace of Vault's tries"),
+	}
+	var err error
+	m.jira, err = jiratest.Start(jiratest.Options{
+		Listener: m.wire, Log: m.trace,
+		Now: func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) },
+		Switches: jiratest.Switches{
+			DeleteUnknownStatus: evenly([]int{0, 204}).Draw(t, "status of an unknown token's delete"),
+			ListLag:             rapid.SampledFrom([]time.Duration{0, 30 * time.Second}).Draw(t, "lag of lists"),
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.wire.calm = m.jira.ClearFaults
+	m.jira.AddUser(jiratest.User{Name: "ci-bot", Password: "a password of ci-bot's"})
+	if rapid.Bool().Draw(t, "login by password") {
+		m.login = map[string]any{"username": "ci-bot", "password": "a password of ci-bot's"}
+	} else {
+		_, secret := m.jira.Mint("ci-bot", "made by hand", 90)
+		m.login = map[string]any{"username": "ci-bot", "token": secret}
+	}
+	m.mount()
+	m.configure()
+	if m.unclear {
+		t.Fatal("the engine could not be configured")
+	}
+	m.sick = time.Time{}
+	return m
+}
+
+func (m *model) close() {
+	for _, n := range []*node{m.node, m.old} {
+		if n != nil {
+			n.stop(dead)
+		}
+	}
+	m.jira.Close()
+	time.Sleep(2 * time.Minute) // the bubble's time ends with us, and nobody waits for longer
+}
+
+// step returns what does something that can happen, the usual more often than
+// the rest.
+func (m *model) step() func(*rapid.T) {
+	actions := map[string]func(){}
+	var names []string
+	for _, a := range []struct {
+		name   string
+		weight int
+		do     func()
+	}{
+		{"a reader", 8, m.read},
+		{"time", 6, m.time},
+		{"a renewal", 5, m.renew},
+		{"a revoke", 3, m.revoke},
+		{"a fault", 4, m.fault},
+		{"an outage", 2, m.outage},
+		{"storage fails", 2, m.storage},
+		{"a crash", 2, m.crash},
+		{"a pause", 2, m.pause},
+		{"the old node", 3, m.deposed},
+		{"a clock", 2, m.clock},
+		{"the operator", 2, m.operator},
+		{"a late call", 1, m.late},
+	} {
+		actions[a.name] = a.do
+		names = append(names, slices.Repeat([]string{a.name}, a.weight)...)
+	}
+	action := evenly(names)
+	return func(t *rapid.T) {
+		actions[action.Draw(t, "what happens")]()
+		if m.outages--; m.outages == 0 {
+			m.say("Jira and storage work again")
+			m.works()
+		}
+		m.tick()
+	}
+}
+
+// evenly is rapid.SampledFrom without its love of the first ones.
+func evenly[V any](values []V) *rapid.Generator[V] {
+	bit := rapid.Bool()
+	return rapid.Custom(func(t *rapid.T) V {
+		i := 0
+		for n := 1; n < 16*len(values); n *= 2 {
+			i *= 2
+			if bit.Draw(t, "bit") {
+				i++
+			}
+		}
+		return values[i%len(values)]
+	})
+}
+
+// say adds to the trace.
+func (m *model) say(format string, a ...any) {
+	m.flush()
+	m.print(fmt.Sprintf("%9s  %s", time.Since(m.began).Truncate(time.Millisecond), fmt.Sprintf(format, a...)))
+}
+
+func (m *model) flush() {
+	for _, line := range m.trace.taken() {
+		m.print(line)
+	}
+}
+
+func (m *model) print(line string) {
+	m.said = append(m.said, line)
+	m.Log(line)
+}
+
+// ask hands a request to a node, and waits for the answer. There is none where
+// the node stops before.
+func (m *model) ask(n *node, what string, req logical.Request, patience time.Duration) (resp *logical.Response, answered bool, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	if patience > 0 {
+		ctx, cancel = context.WithTimeout(ctx, patience)
+	}
+	type answer struct {
+		resp *logical.Response
+		err  error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		defer cancel()
+		resp, err := n.request(ctx, req)
+		done <- answer{resp, err}
+	}()
+	stopped := n.stopped
+	if n == m.old { // it has stopped already
+		stopped = nil
+	}
+	select {
+	case a := <-done:
+		resp, answered, err = a.resp, n == m.old || n.is(runs), a.err
+	case <-stopped:
+	}
+	synctest.Wait()
+	switch {
+	case !answered:
+		m.say("%s: node %s stopped", what, n.name)
+	case err != nil:
+		m.say("%s: %v", what, err)
+	default:
+		m.say("%s: done", what)
+	}
+	return resp, answered, err
+}
+
+func (m *model) read() {
+	if m.unclear { // nobody could
+		m.configure()
+		return
+	}
+	data := map[string]any{}
+	if ttl := evenly([]int{0, 30, 300, 3600}).Draw(m.T, "ttl"); ttl > 0 {
+		data["ttl"] = ttl
+	}
+	patience := evenly([]time.Duration{0, 0, 0, time.Second}).Draw(m.T, "the reader's patience")
+	stored := rapid.IntRange(0, 9).Draw(m.T, "Vault stores the lease unless 9") < 9
+	n := m.node
+	m.examine()
+	healthy, slow := m.healthy() && patience == 0, m.slow
+	resp, ok, err := m.ask(n, "read", logical.Request{Operation: logical.ReadOperation, Path: "creds/readonly", Data: data}, patience)
+	if err != nil || !ok {
+		m.examine()
+		if healthy && m.healthy() && m.slow <= slow+1 && !strings.Contains(err.Error(), "has room") {
+			m.Fatal("a read failed, and nothing else did")
+		}
+		return
+	}
+	m.issued++
+	l := &kept{number: m.issued, options: resp.Secret.LeaseOptions, data: throughStorage(resp.Secret.InternalData), issued: n.time()}
+	m.say("%v for %v: token %v", l, l.options.TTL, resp.Data["token_id"])
+	if !stored {
+		_, _, _ = m.ask(n, fmt.Sprintf("Vault could not store %v, and revokes it", l), l.request(logical.RevokeOperation), 0)
+		return
+	}
+	m.until(l, l.options.TTL)
+	m.leases = append(m.leases, l)
+	if !m.token(l).Live {
+		m.Fatal("the token of a new lease does not work")
+	}
+}
+
+// until sets the lease's end, as the active node reckons.
+func (m *model) until(l *kept, ttl time.Duration) {
+	l.expires, l.fires = m.node.time().Add(ttl), time.Now().Add(ttl)
+}
+
+func (l *kept) request(op logical.Operation) logical.Request {
+	return logical.Request{Operation: op, Path: "creds/lease", Secret: &logical.Secret{LeaseOptions: l.options, InternalData: throughStorage(l.data)}}
+}
+
+// some picks one of the leases that is, nil where there is none.
+func (m *model) some(is func(*kept) bool) *kept {
+	var those []*kept
+	for _, l := range m.leases {
+		if is(l) {
+			those = append(those, l)
+		}
+	}
+	if len(those) == 0 {
+		return nil
+	}
+	return those[rapid.IntRange(0, len(those)-1).Draw(m.T, "lease")]
+}
+
+func (m *model) renew() {
+	n := m.node
+	l := m.some(func(l *kept) bool { return !l.queued && l.expires.After(n.time()) })
+	if l == nil {
+		m.read()
+		return
+	}
+	req := l.request(logical.RenewOperation)
+	req.Secret.Increment = time.Duration(evenly([]int{0, 5, 60, 1800, 3 * 3600}).Draw(m.T, "increment")) * time.Second
+	req.Secret.IssueTime = l.issued.Add(-n.ahead()) // the framework asks the true clock, for want of another
+	lived := l.lives()
+	resp, ok, err := m.ask(n, fmt.Sprintf("renew %v by %v", l, req.Secret.Increment), req, 0)
+	if !ok {
+		return
+	}
+	if err != nil {
+		if lived && strings.Contains(err.Error(), "being revoked") {
+			m.Fatal("a lease that lives is being revoked")
+		}
+		return
+	}
+	ttl, _, err := framework.CalculateTTL(m.vault, req.Secret.Increment, resp.Secret.TTL, 0, resp.Secret.MaxTTL, 0, req.Secret.IssueTime)
+	if err != nil {
+		return
+	}
+	m.until(l, ttl)
+	m.say("%v has %v", l, ttl)
+	// What asked for its end has failed, and cannot succeed any more.
+	if l.asked != nil && (l.asked == n || l.asked.is(dead)) && m.token(l).Live {
+		l.asked = nil
+	}
+}
+
+func (m *model) revoke() {
+	l := m.some(func(l *kept) bool { return !l.running })
+	if l == nil {
+		m.read()
+		return
+	}
+	how := evenly([]string{"sync", "queued", "forced"}).Draw(m.T, "how")
+	l.asked = m.node
+	if how == "queued" {
+		m.say("revoke %v", l)
+		m.queue(l)
+		return
+	}
+	_, ok, err := m.ask(m.node, fmt.Sprintf("revoke %v %s", l, how), l.request(logical.RevokeOperation), 0)
+	switch {
+	case !ok:
+	case err == nil:
+		if m.token(l).Live {
+			m.Fatal("a token is called ended that works")
+		}
+		m.drop(l)
+	case how == "forced":
+		m.drop(l)
+	}
+}
+
+// queue has Vault revoke l until that succeeds.
+func (m *model) queue(l *kept) {
+	l.queued, l.asked, l.again, l.tries = true, m.node, time.Now(), 0
+	l.expires = m.node.time()
+}
+
+func (m *model) drop(l *kept) {
+	m.leases = slices.DeleteFunc(m.leases, func(k *kept) bool { return k == l })
+}
+
+// time lets some pass: so many seconds, or so many from the next end of a lease.
+func (m *model) time() {
+	d := time.Duration(evenly([]int{1, 10, 35, 60, 150, 600, 45 * 60}).Draw(m.T, "seconds")) * time.Second
+	var ends []time.Time
+	for _, l := range m.leases {
+		ends = append(ends, l.fires)
+	}
+	for _, l := range m.oldLeases {
+		ends = append(ends, l.fires)
+	}
+	ends = slices.DeleteFunc(ends, func(t time.Time) bool { return !t.After(time.Now()) })
+	if len(ends) > 0 && rapid.Bool().Draw(m.T, "from an end") {
+		d = time.Until(slices.MinFunc(ends, time.Time.Compare))
+		d = max(0, d+time.Duration(evenly([]int{-1, 0, 1, 29, 31}).Draw(m.T, "seconds after it"))*time.Second)
+	}
+	m.pass(d)
+}
+
+// pass lets time pass, in which Vault does what is due.
+func (m *model) pass(d time.Duration) {
+	m.say("%v pass", d)
+	for end := time.Now().Add(d); ; {
+		m.tick()
+		m.check()
+		left := time.Until(end)
+		if left <= 0 {
+			return
+		}
+		time.Sleep(max(min(left, time.Until(m.due())), time.Millisecond))
+	}
+}
+
+// due is when Vault has something to do.
+func (m *model) due() time.Time {
+	next := m.periodic
+	for _, l := range m.leases {
+		switch {
+		case l.running:
+			next = earlier(next, time.Now().Add(time.Second))
+		case l.queued:
+			next = earlier(next, l.again)
+		default:
+			next = earlier(next, l.fires)
+		}
+	}
+	return next
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// tick does what is due of Vault.
+func (m *model) tick() {
+	synctest.Wait()
+	if !m.node.is(runs) {
+		m.failover()
+	}
+	for len(m.results) > 0 {
+		m.revoked(<-m.results)
+	}
+	now := time.Now()
+	for _, l := range slices.Clone(m.leases) {
+		if !l.queued && !now.Before(l.fires) {
+			m.say("%v has run out", l)
+			m.queue(l)
+		}
+		if l.queued && !l.running && !now.Before(l.again) {
+			m.job(l)
+		}
+	}
+	if m.old != nil && m.old.is(deposed) {
+		m.oldTick()
+	}
+	if !now.Before(m.periodic) {
+		m.periodic = now.Add(time.Minute)
+		n := m.node
+		go func() {
+			_, _ = n.request(context.Background(), logical.Request{Operation: logical.RollbackOperation})
+		}()
+	}
+}
+
+// job revokes l as Vault's queue does.
+func (m *model) job(l *kept) {
+	l.running = true
+	n, failures := m.node, m.disk.failures()
+	req := l.request(logical.RevokeOperation)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+		defer cancel()
+		_, err := n.request(ctx, req)
+		m.results <- result{l, n, err, failures}
+	}()
+}
+
+// mostTries is how often Vault tries before a lease is irrevocable.
+const mostTries = 6
+
+func (m *model) revoked(r result) {
+	if r.node != m.node || !slices.Contains(m.leases, r.kept) {
+		return // the node that asked is no more
+	}
+	r.running = false
+	if r.err == nil {
+		m.say("%v is revoked", r.kept)
+		m.drop(r.kept)
+		return
+	}
+	m.say("%v could not be revoked: %v", r.kept, r.err)
+	if m.disk.failures() == r.failures { // else it is none of the engine's doing
+		r.tries++
+	}
+	if r.tries == mostTries {
+		m.Fatal("a lease is irrevocable")
+	}
+	r.again = time.Now().Add(time.Duration(m.pace * float64(10*time.Second<<max(r.tries-1, 0))))
+}
+
+// failover has another node take over, or the same process start anew.
+func (m *model) failover() {
+	if m.node.is(paused) {
+		if m.old != nil {
+			m.old.stop(dead)
+		}
+		m.old, m.oldLeases = m.node, nil
+		for _, l := range m.leases {
+			m.oldLeases = append(m.oldLeases, oldLease{kept: l, fires: l.fires})
+		}
+	}
+	m.mount()
+}
+
+// mount brings the engine to life on a new node.
+func (m *model) mount() {
+	m.nodes++
+	n, err := startNode(fmt.Sprint(m.nodes), m.disk, m.wire, m.vault, m.next)
+	if err != nil {
+		m.Fatal(err)
+	}
+	m.node = n
+	m.ill()
+	m.say("node %s is active, its clock %v ahead", n.name, n.ahead())
+	// Vault reads its leases, and sets its timers by the time of day.
+	for _, l := range m.leases {
+		l.running = false
+		if l.queued {
+			l.again, l.tries = time.Now(), 0
+			continue
+		}
+		l.fires = time.Now().Add(l.expires.Sub(n.time()))
+	}
+	m.periodic = time.Now().Add(time.Minute)
+}
+
+// ill notes that something has failed this moment.
+func (m *model) ill() { m.sick = time.Now() }
+
+// healthy tells that nothing has failed for so long that all has to be well.
+func (m *model) healthy() bool { return time.Since(m.sick) > endedIn }
+
+func (m *model) crash() {
+	m.next = time.Duration(rapid.IntRange(-5, 5).Draw(m.T, "the next clock is ahead")) * time.Second
+	m.stops(dead)
+}
+
+func (m *model) pause() {
+	m.next = time.Duration(rapid.IntRange(-5, 5).Draw(m.T, "the next clock is ahead")) * time.Second
+	m.stops(paused)
+}
+
+// stops has the active node crash, or pause, now or some steps later.
+func (m *model) stops(how fate) {
+	steps := rapid.IntRange(0, 12).Draw(m.T, "steps until then")
+	m.say("node %s: %s after %d steps", m.node.name, how, steps)
+	if steps > 0 {
+		m.node.arm(steps, how)
+		return
+	}
+	m.node.stop(how)
+}
+
+// deposed lets the node that was paused go on, or, where it does already, try
+// something.
+func (m *model) deposed() {
+	if m.old == nil {
+		m.say("node %s stands still", m.node.name)
+		m.node.stop(paused)
+		return
+	}
+	if m.old.is(paused) {
+		m.say("node %s goes on, deposed", m.old.name)
+		m.old.stop(deposed)
+		return
+	}
+	what := evenly([]string{"renew", "read", "die"}).Draw(m.T, "what it does")
+	switch what {
+	case "renew":
+		if len(m.oldLeases) == 0 {
+			return
+		}
+		l := m.oldLeases[rapid.IntRange(0, len(m.oldLeases)-1).Draw(m.T, "lease")]
+		req := l.request(logical.RenewOperation)
+		req.Secret.IssueTime = l.issued
+		_, _, _ = m.ask(m.old, fmt.Sprintf("renew %v on node %s", l.kept, m.old.name), req, 0)
+	case "read":
+		_, _, err := m.ask(m.old, "read on node "+m.old.name, logical.Request{Operation: logical.ReadOperation, Path: "creds/readonly"}, 0)
+		if err == nil {
+			m.Fatal("a node that cannot write has issued a token")
+		}
+	case "die":
+		m.say("node %s dies", m.old.name)
+		m.old.stop(dead)
+		m.old = nil
+	}
+}
+
+// oldTick does what is due of the old node's Vault, which revokes leases that
+// have run out, as it sees them.
+func (m *model) oldTick() {
+	n := m.old
+	for i, l := range m.oldLeases {
+		if !time.Now().Before(l.fires) && l.tries < mostTries {
+			m.oldLeases[i].fires = time.Now().Add(20 * time.Second)
+			m.oldLeases[i].tries++
+			req := l.request(logical.RevokeOperation)
+			m.say("node %s revokes %v, which has run out as it sees it", n.name, l.kept)
+			go func() {
+				ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+				defer cancel()
+				_, err := n.request(ctx, req)
+				m.trace.add("node %s has revoked %v: %v", n.name, l.kept, err)
+			}()
+		}
+	}
+}
+
+func (m *model) fault() {
+	no, page, list := `{"message":"no"}`, "<html>no</html>", "[]"
+	f := evenly([]jiratest.Fault{
+		{Do: jiratest.LoseCall},
+		{Do: jiratest.LoseAnswer},
+		{Do: jiratest.CutBody},
+		{Do: jiratest.Hang},
+		{Do: jiratest.HangAfter},
+		{Do: jiratest.LateEffect},
+		{Do: jiratest.Slow, Delay: time.Second},
+		{Do: jiratest.Slow, Delay: 4 * time.Second},
+		{Do: jiratest.Anonymous},
+		{Do: jiratest.HTML200},
+		{Do: jiratest.HTML404},
+		{Do: jiratest.AnswerAfter, Status: 500, Body: no},
+		{Do: jiratest.AnswerAfter, Status: 502, Body: page},
+		{Do: jiratest.Answer, Status: 503, Body: no},
+		{Do: jiratest.Answer, Status: 429},
+		{Do: jiratest.Answer, Status: 400, Body: no},
+		{Do: jiratest.Answer, Status: 401, Body: no},
+		{Do: jiratest.Answer, Status: 403, Body: page},
+		{Do: jiratest.Answer, Status: 404, Body: no},
+		{Do: jiratest.Answer, Status: 404},
+		{Do: jiratest.Answer, Status: 204},
+		{Do: jiratest.Answer, Status: 200, Body: list},
+	}).Draw(m.T, "what")
+	f.Method = evenly([]string{"", "POST", "GET", "DELETE"}).Draw(m.T, "method")
+	f.Nth = evenly([]int{1, 1, 2}).Draw(m.T, "which")
+	f.Times = evenly([]int{1, 1, 3}).Draw(m.T, "how often")
+	m.jira.Fault(f)
+	m.say("fault: %s %s %d %s, from %d, %d times", f.Method, f.Do, f.Status, f.Body, f.Nth, f.Times)
+}
+
+// outage begins one of Jira's.
+func (m *model) outage() {
+	m.outages = rapid.IntRange(1, mostOutage).Draw(m.T, "steps")
+	m.down = true
+	switch how := evenly([]int{0, 500, 503}).Draw(m.T, "status"); how {
+	case 0:
+		m.say("Jira is down")
+		m.wire.set(func(w *network) { w.refuses = true })
+		for _, n := range []*node{m.node, m.old} {
+			if n != nil {
+				n.hangUp()
+			}
+		}
+	default:
+		m.say("Jira answers %d", how)
+		m.jira.Fault(jiratest.Fault{Do: jiratest.Answer, Status: how})
+	}
+}
+
+// works ends all outages.
+func (m *model) works() {
+	m.down, m.outages = false, 0
+	m.jira.ClearFaults()
+	m.wire.set(func(w *network) { w.refuses = false })
+	m.disk.set(func(d *disk) { d.away, d.left = nothing, 0 })
+}
+
+func (m *model) storage() {
+	m.disk.set(func(d *disk) {
+		switch d.away = evenly([]away{nothing, writes, allOfIt}).Draw(m.T, "what fails for a while"); d.away {
+		case nothing:
+			d.left = rapid.IntRange(1, diskSize).Draw(m.T, "which write fails")
+			d.lands = rapid.Bool().Draw(m.T, "it lands")
+			m.say("write %d will fail, landing: %v", d.left, d.lands)
+		default:
+			m.outages = rapid.IntRange(1, mostOutage).Draw(m.T, "steps")
+			m.say("storage fails: %s", d.away)
+		}
+	})
+}
+
+func (m *model) clock() {
+	// Both clocks wrong in the same way cannot be told from the truth.
+	if rapid.Bool().Draw(m.T, "Jira's") {
+		ahead := time.Duration(rapid.IntRange(-60, 60).Draw(m.T, "minutes ahead")) * time.Minute
+		if m.node.ahead() == wrongClock {
+			ahead = min(ahead, 0)
+		}
+		m.skew.Store(int64(ahead))
+		m.say("Jira's clock is %v ahead", ahead)
+		return
+	}
+	ahead := wrongClock
+	if m.node.ahead() == wrongClock {
+		ahead = 0
+	}
+	if ahead > 0 && m.skew.Load() > 0 {
+		m.skew.Store(0)
+	}
+	m.wronged = true
+	m.node.clock.Store(int64(ahead))
+	m.say("node %s's clock is %v ahead", m.node.name, ahead)
+}
+
+// late has the next mint be late or happen twice, or delivers those that are.
+func (m *model) late() {
+	if n := m.wire.deliverLate(); n > 0 {
+		m.say("%d late mints are delivered", n)
+		return
+	}
+	what := evenly([]mishap{late, twice}).Draw(m.T, "what")
+	m.wire.set(func(w *network) { w.mishap = what })
+	m.say("the next mint: %s", what)
+}
+
+func (m *model) operator() {
+	if m.unclear {
+		m.configure()
+		return
+	}
+	switch what := evenly([]string{"write config", "write account", "delete account"}).Draw(m.T, "what"); what {
+	case "write config":
+		m.write("config", map[string]any{
+			"request_timeout":         rapid.IntRange(5, 15).Draw(m.T, "request_timeout"),
+			"max_concurrent_requests": rapid.IntRange(1, 10).Draw(m.T, "max_concurrent_requests"),
+		})
+	case "write account":
+		m.write("accounts/ci-bot", m.login)
+	case "delete account":
+		m.unclear = true
+		m.ill()
+		if !m.remove("roles/readonly", nil) {
+			return
+		}
+		for _, l := range m.leases {
+			l.asked = m.node
+		}
+		if m.remove("accounts/ci-bot", map[string]any{"force": true}) {
+			m.configure()
+		}
+	}
+}
+
+// configure writes everything that the engine needs.
+func (m *model) configure() {
+	m.unclear = !m.write("config", map[string]any{"url": m.jira.URL()}) ||
+		!m.write("accounts/ci-bot", m.login) ||
+		!m.write("roles/readonly", map[string]any{"accounts": "ci-bot", "ttl": modelTTL.String(), "max_ttl": modelMaxTTL.String()})
+}
+
+func (m *model) write(path string, data map[string]any) bool {
+	_, ok, err := m.ask(m.node, "write "+path, logical.Request{Operation: logical.UpdateOperation, Path: path, Data: data}, 0)
+	return ok && err == nil
+}
+
+func (m *model) remove(path string, data map[string]any) bool {
+	_, ok, err := m.ask(m.node, "delete "+path, logical.Request{Operation: logical.DeleteOperation, Path: path, Data: data}, 0)
+	return ok && err == nil
+}
+
+// token is l's in Jira.
+func (m *model) token(l *kept) jiratest.Token {
+	return m.tokens()[l.data["token_id"].(string)]
+}
+
+// tokens are the engine's in Jira, by id.
+func (m *model) tokens() map[string]jiratest.Token {
+	tokens := map[string]jiratest.Token{}
+	for _, t := range m.jira.Tokens("") {
+		if strings.HasPrefix(t.Name, "vault-") {
+			tokens[strconv.FormatInt(t.ID, 10)] = t
+		}
+	}
+	return tokens
+}
+
+// record is what the ledger has of a token, nil where it has none.
+func (m *model) record(t jiratest.Token) *ledger.Record {
+	id := strings.Split(t.Name, "-")[2]
+	entry, err := m.disk.Get(context.Background(), ledgerPrefix+id[:2]+"/"+id)
+	if err != nil {
+		m.Fatal(err)
+	}
+	if entry == nil {
+		return nil
+	}
+	r := &ledger.Record{}
+	if err := json.Unmarshal(entry.Value, r); err != nil {
+		m.Fatal(err)
+	}
+	return r
+}
+
+// check holds that all is as it has to be.
+func (m *model) check() {
+	synctest.Wait() // or the engine's goroutines go on while we look
+	m.examine()
+	m.flush()
+	tokens := m.tokens()
+	for _, l := range m.leases {
+		id := l.data["token_id"].(string)
+		t := tokens[id]
+		delete(tokens, id)
+		if l.lives() && !t.Live {
+			m.say("the token of %v is gone", l)
+			m.Fatal("a lease lives, and its token does not")
+		}
+		if !l.lives() && !l.queued && t.Live {
+			tokens[id] = t // of a lease that somebody asked to end, with what the ledger has of it
+		}
+	}
+	now := time.Now()
+	healthy := m.healthy()
+	for _, t := range tokens {
+		if !t.Live {
+			continue
+		}
+		r := m.record(t)
+		if r == nil {
+			m.say("token %d, %s, is in no ledger", t.ID, t.Name)
+			m.Fatal("a token lives that nobody knows of")
+		}
+		if !healthy {
+			continue
+		}
+		late := time.Duration(0)
+		switch {
+		case r.State == ledger.Issued:
+			late = now.Sub(r.LeaseEnd.Time())
+		case r.NeverIssued() && r.State == ledger.Intended:
+			continue // looked for more and more seldom
+		default:
+			late = now.Sub(r.OwedAt.Time())
+		}
+		if late > endedIn {
+			m.say("token %d is %s, and late by %v: %+v", t.ID, r.State, late, r)
+			m.Fatal("a token outlives its end")
+		}
+	}
+}
+
+// examine finds out whether something fails that excuses the engine.
+func (m *model) examine() {
+	for _, c := range m.jira.Calls() {
+		switch jiratest.Misbehaviour(c.Fault) {
+		case "":
+		case jiratest.Slow:
+			m.slow++
+		default:
+			m.ill()
+		}
+		if c.Status == http.StatusUnauthorized && c.Auth == "basic" {
+			m.unclear = true // the engine does not try the password again until it is written
+		}
+	}
+	m.jira.ResetCalls()
+	if n := m.disk.failures(); n != m.failed {
+		m.failed = n
+		m.ill()
+	}
+	m.wire.set(func(w *network) {
+		if w.came != m.came {
+			m.came = w.came
+			m.ill()
+		}
+	})
+	if m.down || m.unclear || m.skew.Load() != 0 || m.node.ahead() == wrongClock || !m.node.is(runs) {
+		m.ill()
+	}
+	m.disk.set(func(d *disk) {
+		if d.away != nothing {
+			m.ill()
+		}
+	})
+}
+
+// end has everything work again, and then holds that nothing is left.
+func (m *model) end() {
+	m.say("everything works again")
+	m.works()
+	m.wire.set(func(w *network) { w.mishap = none })
+	m.skew.Store(0)
+	m.next = 0
+	if m.old != nil {
+		m.old.stop(dead)
+		m.old = nil
+	}
+	m.node.arm(0, runs)
+	m.node.clock.Store(0)
+	m.wire.deliverLate()
+	m.tick()
+	for tries := 0; m.unclear; tries++ {
+		if tries == 5 {
+			m.Fatal("the engine cannot be configured any more")
+		}
+		m.configure()
+		m.pass(time.Minute)
+	}
+	longest := modelMaxTTL + endedIn
+	if m.wronged {
+		longest += wrongClock
+	}
+	m.pass(longest)
+	for id, t := range m.tokens() {
+		m.say("token %s: %+v", id, t)
+		m.Fatal("a token is left")
+	}
+	m.periodic = time.Now().Add(7 * 24 * time.Hour) // nothing may depend on it
+	m.pass(ledger.LateLanding + 2*time.Hour)
+	for _, prefix := range []string{ledgerPrefix, retiredPrefix} {
+		keys, err := logical.CollectKeysWithPrefix(context.Background(), &m.disk.InmemStorage, prefix)
+		if err != nil {
+			m.Fatal(err)
+		}
+		for _, key := range keys {
+			entry, err := m.disk.Get(context.Background(), key)
+			m.say("left in storage: %s %s %v", key, entry.Value, err)
+			m.Fatal("a record is left")
+		}
+	}
+	if len(m.leases) > 0 {
+		m.Fatal("a lease is left")
+	}
+	if strings.Contains(m.node.log.String(), "panic") {
+		m.Fatal("the engine panicked")
+	}
+}
