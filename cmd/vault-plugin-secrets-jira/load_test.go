@@ -257,7 +257,13 @@ func (a *application) renew(c *credential, increment time.Duration) bool {
 			a.problems = append(a.problems, fmt.Sprintf("a renewal was answered with %s (%v)", answer, err))
 			return false
 		}
-		c.lasts(asked, renewed.LeaseDuration)
+		if time.Now().Before(c.least.Add(-margin)) {
+			c.lasts(asked, renewed.LeaseDuration)
+		} else {
+			// It was answered when the lease was about to end. Vault may have begun to revoke it by then, and does
+			// so although it has said yes: it does both at a time.
+			c.most = maxTime(c.most, time.Now().Add(time.Duration(renewed.LeaseDuration)*time.Second))
+		}
 		a.renewals.Add(1)
 		return renewed.LeaseDuration > int64(a.ttl.Seconds()/2) // else it is near its longest time
 	}
