@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -162,7 +163,14 @@ func (c *Client) prove(ctx context.Context, a *answer, absent func() error) erro
 	}
 	u, me, err := c.myself(ctx, a.call.urgent)
 	if err != nil {
-		return fmt.Errorf("%s %s: cannot tell to whom Jira gave this answer: %w", a.call.method, a.call.path, err)
+		// An error of a's call, not of the one that asked: that Jira turned
+		// this one away does not tell that nothing was made by that.
+		e := &Error{Kind: Down}
+		errors.As(err, &e)
+		return (&Error{
+			Kind: e.Kind, Status: a.status, Until: e.Until, cause: err,
+			Words: "cannot tell to whom Jira gave this answer: " + err.Error(),
+		}).of(a.call)
 	}
 	switch {
 	case u.Key != c.login.Key && !strings.EqualFold(u.Name, c.login.Username):

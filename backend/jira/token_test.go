@@ -363,6 +363,22 @@ func TestMintForSomebodyElse(t *testing.T) {
 	}
 }
 
+// TestMintForWhoKnowsWhom: a token that was made is not said not to be because
+// Jira turns the call away that asks whose it is. Its owner was renamed.
+func TestMintForWhoKnowsWhom(t *testing.T) {
+	for status, want := range map[int]Kind{401: Refused, 403: Denied, 429: Busy, 503: Down} {
+		s := newJira(t, jiratest.Options{})
+		c := bearer(t, s, "ci")
+		s.SetUser("ci", func(u *jiratest.User) { u.Name = "ci-bot" })
+		s.Fault(jiratest.Fault{Path: myselfPath, Do: jiratest.Answer, Status: status, Body: "{}"})
+		_, _, err := c.CreateToken(t.Context(), "nightly", 1)
+		wants(t, err, want, "POST", "201", "cannot tell to whom", fmt.Sprint(status))
+		if NothingMade(err) || failure(t, err).Status != 201 || failure(t, err).Until.IsZero() != (status != 429) {
+			t.Errorf("%+v; nothing made: %v", failure(t, err), NothingMade(err))
+		}
+	}
+}
+
 // TestDeleteGoesFirst: where calls are short of room, what ends a token goes
 // before what makes one, though it came later.
 func TestDeleteGoesFirst(t *testing.T) {
