@@ -108,7 +108,7 @@ func New(o Options) (*Site, error) {
 		o.UserAgent = "vault-plugin-secrets-jira"
 	}
 	if o.Dial == nil {
-		o.Dial = (&net.Dialer{Timeout: o.Timeout, KeepAlive: 30 * time.Second}).DialContext
+		o.Dial = (&net.Dialer{Timeout: o.Timeout}).DialContext
 	}
 	proxy := http.ProxyFromEnvironment
 	if o.Proxy != nil {
@@ -186,6 +186,8 @@ func parseURL(raw string) (*url.URL, error) {
 		return nil, errors.New("needs a scheme: write https://…")
 	case u.Hostname() == "":
 		return nil, errors.New("has no host")
+	case strings.Contains(u.Host, "%"): // not every zone can be written and read again
+		return nil, errors.New("has a zone in its host: write a name or an address that needs none")
 	case u.User != nil:
 		return nil, errors.New("holds credentials: leave them out, they are fields of their own")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":

@@ -2,10 +2,14 @@ package jira
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
+	"log"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strconv"
@@ -47,6 +51,27 @@ func newSite(t *testing.T, s *jiratest.Server, o Options) *Site {
 	site.pause = pause{floor: time.Millisecond, roof: 5 * time.Millisecond, retry: time.Microsecond}
 	site.gate.SetLongestPause(time.Microsecond)
 	return site
+}
+
+// network answers what is sent over it.
+type network func(*http.Request) (*http.Response, error)
+
+func (n network) RoundTrip(req *http.Request) (*http.Response, error) { return n(req) }
+
+// site returns a site that is called over n, and pauses as any other.
+func (n network) site(t *testing.T) *Site {
+	t.Helper()
+	site, err := New(Options{URL: "http://jira.example.com/jira"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	site.transport.RegisterProtocol("http", n)
+	return site
+}
+
+// answered is an answer of Jira's to ci.
+func answered(status int, body string) *http.Response {
+	return &http.Response{StatusCode: status, Header: http.Header{"X-Ausername": {"ci"}}, Body: io.NopCloser(strings.NewReader(body))}
 }
 
 // bearer returns a client of s that logs in as a user with a token.
@@ -195,6 +220,7 @@ func TestParseURL(t *testing.T) {
 		"https:jira.example.com":                "host",
 		"https:///jira":                         "host",
 		"https://:8443/jira":                    "host",
+		"https://[fe80::1%25eth0]/jira":         "zone",
 		"https://ci:s3cret@jira.example.com":    "credentials",
 		"https://ci@jira.example.com":           "credentials",
 		"https://jira.example.com?x=1":          "query",
@@ -247,6 +273,77 @@ func TestTLS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOldestTLS: a site that speaks nothing newer is not called.
+func TestOldestTLS(t *testing.T) {
+	jira := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"version":"10.3","versionNumbers":[10,3]}`)
+	}))
+	jira.TLS = &tls.Config{MaxVersion: tls.VersionTLS12}
+	jira.Config.ErrorLog = log.New(io.Discard, "", 0)
+	jira.StartTLS()
+	defer jira.Close()
+	for oldest, want := range map[uint16]bool{0: true, tls.VersionTLS12: true, tls.VersionTLS13: false} {
+		site, err := New(Options{URL: jira.URL, TLSSkipVerify: true, TLSMinVersion: oldest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = site.As(Login{}).ServerInfo(t.Context()); (err == nil) != want {
+			t.Errorf("at least %x: %v", oldest, err)
+		}
+		site.Close()
+	}
+}
+
+// TestProxy: calls go through it, to whatever host, and with the credential in
+// what it hands on.
+func TestProxy(t *testing.T) {
+	var have []string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		have = append(have, r.Method+" "+r.RequestURI)
+		_, _ = io.WriteString(w, `{"version":"10.3","versionNumbers":[10,3]}`)
+	}))
+	defer proxy.Close()
+	through, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	site, err := New(Options{URL: "http://jira.invalid/jira", Proxy: through})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer site.Close()
+	if _, err := site.As(Login{}).ServerInfo(t.Context()); err != nil || !slices.Equal(have, []string{"GET http://jira.invalid/jira" + serverInfoPath}) {
+		t.Errorf("%v, after %q", err, have)
+	}
+}
+
+// TestConnectionsEnd: those that nobody uses are dropped, those that died are
+// found out before a call on them runs out of time, and no header grows for ever.
+func TestConnectionsEnd(t *testing.T) {
+	site, err := New(Options{URL: "https://jira.example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := site.transport
+	if tr.IdleConnTimeout <= 0 || tr.IdleConnTimeout > 5*time.Minute {
+		t.Errorf("idle connections stay for %v", tr.IdleConnTimeout)
+	}
+	if ping, pong := tr.HTTP2.SendPingTimeout, tr.HTTP2.PingTimeout; ping < time.Second || pong < time.Second || ping+pong > site.timeout {
+		t.Errorf("a dead connection is found out after %v and %v", ping, pong)
+	}
+	jira := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Long", strings.Repeat("x", 80<<10))
+		_, _ = io.WriteString(w, `{"version":"10.3","versionNumbers":[10,3]}`)
+	}))
+	defer jira.Close()
+	if site, err = New(Options{URL: jira.URL}); err != nil {
+		t.Fatal(err)
+	}
+	defer site.Close()
+	_, _, err = site.As(Login{}).CreateToken(t.Context(), "nightly", 1)
+	wants(t, err, Down, "header")
 }
 
 // TestNobodyThere: where no connection comes about nothing was made.
