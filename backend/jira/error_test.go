@@ -110,6 +110,7 @@ func TestTidyWords(t *testing.T) {
 		strings.Repeat("x", 32):             "[withheld]",
 		"TokenLimitExceededException":       "TokenLimitExceededException",
 		strings.Repeat("日本 ", 100):          strings.Repeat("日本 ", 42) + "日本…",
+		strings.Repeat("ab ", 99) + "abc":   strings.Repeat("ab ", 99) + "abc", // as long as can be
 		strings.Repeat("ab ", 95) + token:   strings.Repeat("ab ", 95) + "[withheld]",
 		strings.Repeat("ab ", 99) + token:   strings.Repeat("ab ", 99) + "[wi…",
 		strings.Repeat(" ", 90_000) + token: "",

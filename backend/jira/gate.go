@@ -44,9 +44,10 @@ func (g *Gate) SetMost(most int) {
 	defer g.mu.Unlock()
 	grown := g.limit == g.most
 	g.most = max(most, 1)
-	if grown || g.limit > g.most {
+	if grown {
 		g.limit = g.most
 	}
+	g.limit = min(g.limit, g.most)
 	g.admit()
 }
 
@@ -169,7 +170,7 @@ func (g *Gate) leave(err *Error, gaveUp bool, took time.Duration) {
 			}
 		}
 		g.shutUntil = later(g.shutUntil, until)
-	case g.limit < g.most:
+	default:
 		g.limit = min(2*g.limit, g.most)
 	}
 	g.admit()

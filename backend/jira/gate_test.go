@@ -167,6 +167,76 @@ func TestGateOfWhoGaveUp(t *testing.T) {
 	}
 }
 
+// TestGateGuessesWhoseTurnComes: of those who wait, as many go at a time as the
+// gate lets through.
+func TestGateGuessesWhoseTurnComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(2)
+		guests := crowd(t.Context(), g, 4) // two are in, and two wait
+		g.took = 10 * time.Second
+		for patience, waits := range map[time.Duration]bool{20*time.Second - 1: false, 20 * time.Second: true} {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			v := come(ctx, g, false)
+			if waits != (v.err == nil) || !waits && !v.err.Until.Equal(time.Now().Add(20*time.Second)) {
+				t.Errorf("with %v to wait: %v", patience, v.err)
+			}
+			cancel()
+			synctest.Wait()
+		}
+		for _, v := range guests {
+			v.leave(nil)
+		}
+	})
+}
+
+// TestGateSetWhileItOpens: more room later is none at once, and less counts.
+func TestGateSetWhileItOpens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(6)
+		come(t.Context(), g, false).leave(&Error{Kind: Down, Status: 503})
+		g.SetMost(20)
+		guests := crowd(t.Context(), g, 12)
+		left := 0
+		succeed := func(want int) {
+			t.Helper()
+			guests[left].leave(nil)
+			left++
+			if in := len(inside(guests)) - left; in != want {
+				t.Errorf("after %d successes %d are under way, want %d", left, in, want)
+			}
+		}
+		if in := len(inside(guests)); in != 1 {
+			t.Errorf("%d are in right after trouble", in)
+		}
+		succeed(2)
+		succeed(4)
+		g.SetMost(3)
+		for _, want := range []int{3, 3, 3, 3, 3, 3, 3, 2, 1, 0} {
+			succeed(want)
+		}
+	})
+}
+
+// TestGateOfWhoGoesFromTheMiddle: those before and behind him stay.
+func TestGateOfWhoGoesFromTheMiddle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		queue := []*guest{come(t.Context(), g, false), come(t.Context(), g, false), come(ctx, g, false), come(t.Context(), g, false)}
+		cancel()
+		synctest.Wait()
+		for _, i := range []int{0, 1, 3} {
+			if !queue[i].in.Load() {
+				t.Fatalf("number %d is not in, though it was his turn", i)
+			}
+			queue[i].leave(nil)
+		}
+		if queue[2].in.Load() {
+			t.Error("who went was let in")
+		}
+	})
+}
+
 func TestGateShut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate(4)

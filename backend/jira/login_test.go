@@ -135,6 +135,50 @@ func TestCaptcha(t *testing.T) {
 	}
 }
 
+// TestAdviceOnALogin: a person is told of passwords who has given one, of Basic
+// authentication who could have used it, and only where Jira may not know him.
+func TestAdviceOnALogin(t *testing.T) {
+	const lockout, switchedOff = "three wrong passwords", "Basic authentication is switched off"
+	logins := map[string]Login{
+		"password": {Username: "ci", Password: password},
+		"token":    {Username: "ci", Token: "s3cret"},
+		"both":     {Username: "ci", Token: "s3cret", Password: password}, // the token is sent
+		"nobody":   {Username: "ci"},
+	}
+	for status, known := range map[int]bool{401: false, 403: false, -401: true, -403: true} {
+		for name, l := range logins {
+			jira := network(func(req *http.Request) (*http.Response, error) {
+				resp := answered(max(status, -status), "{}")
+				if !known {
+					resp.Header.Del("X-Ausername")
+				}
+				if _, _, basic := req.BasicAuth(); basic != (name == "password") {
+					t.Errorf("%s is sent as Basic authentication: %v", name, basic)
+				}
+				return resp, nil
+			})
+			_, err := jira.site(t).As(l).Myself(t.Context())
+			basic := name == "password" && !known
+			if err == nil || strings.Contains(err.Error(), lockout) != (basic && status == 401) || strings.Contains(err.Error(), switchedOff) != (basic && status == 403) {
+				t.Errorf("%d to %s, known: %v: %v", status, name, known, err)
+			}
+		}
+	}
+}
+
+// TestAdviceOfARefusal is repeated where the login is not tried again.
+func TestAdviceOfARefusal(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	c := basic(t, s, "wrong")
+	for _, more := range []string{"", "write the credential again"} {
+		_, err := c.Myself(t.Context())
+		wants(t, err, Refused, "the credential is wrong, expired or deleted", "three wrong passwords", more)
+	}
+	if len(s.Calls()) != 1 {
+		t.Errorf("%d calls", len(s.Calls()))
+	}
+}
+
 // TestBasicSwitchedOff: that is no refusal of the password, and passes when
 // it is switched on.
 func TestBasicSwitchedOff(t *testing.T) {

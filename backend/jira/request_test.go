@@ -2,8 +2,10 @@ package jira
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -154,6 +156,139 @@ func TestTroubleThatPasses(t *testing.T) {
 					t.Errorf("%v, after %d calls", err, s.Count(method, ""))
 				}
 			})
+		}
+	}
+}
+
+// TestPauses: how long a call waits before it is sent again, on a site as New
+// makes it.
+func TestPauses(t *testing.T) {
+	const ms, s = time.Millisecond, time.Second
+	type span struct{ least, most time.Duration }
+	for name, test := range map[string]struct {
+		status     int // 0: no answer at all
+		retryAfter string
+		want       []span
+	}{
+		"no answer":              {0, "", []span{{100 * ms, 200 * ms}, {200 * ms, 400 * ms}}},
+		"502":                    {502, "", []span{{100 * ms, 200 * ms}, {200 * ms, 400 * ms}}},
+		"503 with 2":             {503, "2", []span{{2 * s, 2500 * ms}, {2 * s, 2500 * ms}}},
+		"503 with nothing":       {503, "0", []span{{s, 1250 * ms}, {s, 1250 * ms}}},
+		"429":                    {429, "", []span{{s, 1250 * ms}, {s, 1250 * ms}}},
+		"429 with half a minute": {429, "30", []span{{30 * s, 37500 * ms}, {30 * s, 37500 * ms}}},
+		"429 with an hour":       {429, "3600", []span{{300 * s, 375 * s}, {300 * s, 375 * s}}},
+		"500":                    {500, "", nil},
+		"400":                    {400, "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var sent []time.Time
+				jira := network(func(*http.Request) (*http.Response, error) {
+					sent = append(sent, time.Now())
+					if test.status == 0 {
+						return nil, io.ErrUnexpectedEOF
+					}
+					resp := answered(test.status, "{}")
+					resp.Header.Set("Retry-After", test.retryAfter)
+					return resp, nil
+				})
+				_, err := jira.site(t).As(Login{Username: "ci", Token: "s3cret"}).Myself(t.Context())
+				if err == nil || len(sent) != len(test.want)+1 {
+					t.Fatalf("%v, after %d calls", err, len(sent))
+				}
+				for i, want := range test.want {
+					if gap := sent[i+1].Sub(sent[i]); gap < want.least || gap > want.most {
+						t.Errorf("before try %d it waited %v, want %v to %v", i+2, gap, want.least, want.most)
+					}
+				}
+				if time.Since(sent[len(sent)-1]) != 0 {
+					t.Error("it waited after the last try")
+				}
+			})
+		})
+	}
+}
+
+// TestMintThatWasNeverSent is sent again, and no other that had no answer.
+func TestMintThatWasNeverSent(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		sent int
+	}{
+		"dial":              {&net.OpError{Op: "dial", Err: errors.New("refused")}, 2},
+		"dial of the proxy": {&net.OpError{Op: "proxyconnect", Err: errors.New("refused")}, 2},
+		"certificate":       {&tls.CertificateVerificationError{Err: errors.New("unknown authority")}, 2},
+		"read":              {&net.OpError{Op: "read", Err: errors.New("reset")}, 1},
+		"write":             {&net.OpError{Op: "write", Err: errors.New("reset")}, 1},
+		"end":               {io.EOF, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sent := 0
+				jira := network(func(*http.Request) (*http.Response, error) {
+					if sent++; sent == 1 {
+						return nil, test.err
+					}
+					return answered(http.StatusCreated, `{"id":412,"name":"nightly","rawToken":"x"}`), nil
+				})
+				_, _, err := jira.site(t).As(Login{Username: "ci", Token: "s3cret"}).CreateToken(t.Context(), "nightly", 1)
+				if sent != test.sent || (err == nil) != (sent == 2) || NothingMade(err) {
+					t.Errorf("%v, after %d calls; nothing made: %v", err, sent, NothingMade(err))
+				}
+			})
+		})
+	}
+}
+
+// TestGateHears of a site that does not answer, and nothing of a caller who
+// does not wait for it.
+func TestGateHears(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		away := network(func(*http.Request) (*http.Response, error) { return nil, io.EOF }).site(t)
+		_, err := away.As(Login{Token: "s3cret"}).Myself(t.Context())
+		wants(t, err, Down)
+		if away.gate.limit != 1 {
+			t.Errorf("it lets %d calls through to a site that is away", away.gate.limit)
+		}
+		slow := network(func(req *http.Request) (*http.Response, error) {
+			<-req.Context().Done()
+			return nil, req.Context().Err()
+		}).site(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		_, err = slow.As(Login{Token: "s3cret"}).Myself(ctx)
+		wants(t, err, Down)
+		if slow.gate.limit != slow.gate.most {
+			t.Errorf("it lets %d calls through after somebody gave up", slow.gate.limit)
+		}
+	})
+}
+
+// TestGreatestList: of just the size that is read.
+func TestGreatestList(t *testing.T) {
+	for size, want := range map[int]Kind{mostBody: "", mostBody + 1: Nonsense} {
+		jira := network(func(*http.Request) (*http.Response, error) {
+			return answered(http.StatusOK, "[]"+strings.Repeat(" ", size-2)), nil
+		})
+		_, err := jira.site(t).As(Login{Username: "ci", Token: "s3cret"}).Tokens(t.Context())
+		if want == "" && err != nil || want != "" && !Is(err, want) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}
+
+// TestRedirectsOfAnyKind: the first and the last status of them, and those
+// beside.
+func TestRedirectsOfAnyKind(t *testing.T) {
+	for status, want := range map[int]bool{299: false, 300: true, 399: true, 400: false} {
+		jira := network(func(*http.Request) (*http.Response, error) {
+			resp := answered(status, "")
+			resp.Header.Set("Location", "https://sso.example.com/x")
+			return resp, nil
+		})
+		_, err := jira.site(t).As(Login{Username: "ci", Token: "s3cret"}).Tokens(t.Context())
+		if err == nil || strings.Contains(err.Error(), "a redirect to https://sso.example.com (") != want {
+			t.Errorf("%d: %v", status, err)
 		}
 	}
 }
@@ -370,6 +505,36 @@ func TestMintRunsToItsEnd(t *testing.T) {
 	running.Wait()
 }
 
+// TestTimeThatAMintNeeds: half a time-out, to the nanosecond; what can be
+// repeated needs none.
+func TestTimeThatAMintNeeds(t *testing.T) {
+	for left, want := range map[time.Duration]bool{5*time.Second - 1: false, 5 * time.Second: true, 10 * time.Second: true} {
+		synctest.Test(t, func(t *testing.T) {
+			mints, lists := 0, 0
+			c := network(func(req *http.Request) (*http.Response, error) {
+				if req.Method == http.MethodPost {
+					mints++
+					return answered(http.StatusCreated, `{"id":412,"name":"nightly","rawToken":"x"}`), nil
+				}
+				lists++
+				return answered(http.StatusOK, "[]"), nil
+			}).site(t).As(Login{Username: "ci", Token: "s3cret"})
+			ctx, cancel := context.WithTimeout(t.Context(), left)
+			defer cancel()
+			_, _, err := c.CreateToken(ctx, "nightly", 1)
+			if (err == nil) != want || (mints == 1) != want || !want && (!Is(err, Busy) || !NothingMade(err)) {
+				t.Errorf("with %v left: %v, after %d calls", left, err, mints)
+			}
+			if _, err := c.Tokens(ctx); err != nil || lists != 1 {
+				t.Errorf("with %v left, a list: %v, after %d calls", left, err, lists)
+			}
+			if c.site.gate.underWay != 0 {
+				t.Errorf("%d places are lost", c.site.gate.underWay)
+			}
+		})
+	}
+}
+
 // TestCallerWhoHasGone: nothing is sent for him.
 func TestCallerWhoHasGone(t *testing.T) {
 	s := newJira(t, jiratest.Options{})
@@ -416,6 +581,7 @@ func TestPauseAfter(t *testing.T) {
 			"20":                   20 * time.Second,
 			"300":                  5 * time.Minute,
 			"301":                  5 * time.Minute,
+			"9223372037":           5 * time.Minute, // whose nanoseconds are negative
 			"9223372036854775807":  5 * time.Minute,
 			"99999999999999999999": time.Second,
 			in(-time.Hour):         time.Second,

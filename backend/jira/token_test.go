@@ -96,6 +96,22 @@ func TestNewTokenOnTheWire(t *testing.T) {
 	}
 }
 
+// TestRawTokens: what can be sent in a header is a secret of a token.
+func TestRawTokens(t *testing.T) {
+	for secret, want := range map[string]bool{
+		strings.Repeat("x", 4096): true, strings.Repeat("x", 4097): false,
+		"!~": true, "a\u007f": false, "a b": false, "": false,
+	} {
+		jira := network(func(*http.Request) (*http.Response, error) {
+			return answered(http.StatusCreated, `{"id":412,"name":"nightly","rawToken":"`+secret+`"}`), nil
+		})
+		_, have, err := jira.site(t).As(Login{Username: "ci", Token: "s3cret"}).CreateToken(t.Context(), "nightly", 1)
+		if (err == nil) != want || want && have != secret {
+			t.Errorf("%.10q: %.10q, %v", secret, have, err)
+		}
+	}
+}
+
 // TestListsOnTheWire: only a list of tokens that can be told apart shows that
 // one is absent.
 func TestListsOnTheWire(t *testing.T) {
@@ -363,9 +379,9 @@ func TestMintForSomebodyElse(t *testing.T) {
 	}
 }
 
-// TestMintForWhoKnowsWhom: a token that was made is not said not to be because
+// TestMintWhoseOwnerIsNotTold: a token that was made is not said not to be because
 // Jira turns the call away that asks whose it is. Its owner was renamed.
-func TestMintForWhoKnowsWhom(t *testing.T) {
+func TestMintWhoseOwnerIsNotTold(t *testing.T) {
 	for status, want := range map[int]Kind{401: Refused, 403: Denied, 429: Busy, 503: Down} {
 		s := newJira(t, jiratest.Options{})
 		c := bearer(t, s, "ci")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 )
 
 // User is who a login belongs to.
@@ -95,11 +96,5 @@ func (c *Client) ServerInfo(ctx context.Context) (ServerInfo, error) {
 
 // AtLeast tells whether the site's version is major.minor or newer.
 func (i ServerInfo) AtLeast(major, minor int) bool {
-	if len(i.VersionNumbers) < 2 {
-		return false
-	}
-	if i.VersionNumbers[0] != major {
-		return i.VersionNumbers[0] > major
-	}
-	return i.VersionNumbers[1] >= minor
+	return len(i.VersionNumbers) >= 2 && slices.Compare(i.VersionNumbers, []int{major, minor}) >= 0
 }

@@ -89,6 +89,10 @@ func TestServerInfoOf(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
+	s.Fault(jiratest.Fault{Nth: 1, Do: jiratest.Answer, Body: `{"version":"10.3","versionNumbers":[10,3]}`})
+	if info, err := nobody.ServerInfo(t.Context()); err != nil || info.Version != "10.3" {
+		t.Errorf("got %v, %v", info, err)
+	}
 	for _, body := range []string{"", "null", "[]", "{}", `{"version":"10"}`, `{"versionNumbers":[10,3]}`, `{"version":"10","versionNumbers":[10]}`} {
 		remove := s.Fault(jiratest.Fault{Do: jiratest.Answer, Body: body})
 		_, err := nobody.ServerInfo(t.Context())
@@ -104,6 +108,7 @@ func TestAtLeast(t *testing.T) {
 		want         bool
 	}{
 		{[]int{8, 14, 0}, 8, 14, true},
+		{[]int{8, 14}, 8, 14, true},
 		{[]int{8, 13, 9}, 8, 14, false},
 		{[]int{8, 20}, 8, 14, true},
 		{[]int{9, 0}, 8, 14, true},
