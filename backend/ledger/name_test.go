@@ -21,6 +21,8 @@ func TestName(t *testing.T) {
 		strings.Repeat("日本", 100):  "__________",
 		"a b/c\n\"d\x00\xff":       "a_b_c__d__",
 		"Release_2.0-x":            "Release_2.",
+		"azAZ09_-.":                "azAZ09_-.", // the first and the last of each kind
+		"`{@[/:+":                  "_______",   // and what lies beside them
 		"\U0001F512\U0001F512safe": "__safe",
 	} {
 		have := ledger.Name("k3xm2a", "5b2tq6hznr4wjd7c", role)
@@ -112,5 +114,9 @@ func TestParseName(t *testing.T) {
 		if ok != want || ok && (mount != "k3xm2a" || have != id) {
 			t.Errorf("%q: %q, %q, %v", name, mount, have, ok)
 		}
+	}
+	// The first and the last letter and digit that an id can have.
+	if mount, have, ok := ledger.ParseName("vault-az27az-az27az27az27az27-r"); !ok || mount != "az27az" || have != "az27az27az27az27" {
+		t.Errorf("got %q, %q, %v", mount, have, ok)
 	}
 }

@@ -141,6 +141,33 @@ func TestLoadWhileInUse(t *testing.T) {
 	}
 }
 
+// TestLoadAmongStrangers: what is no folder of records is passed over, one of
+// what is no record is named, and all others count.
+func TestLoadAmongStrangers(t *testing.T) {
+	f := newLedger()
+	r := record("ci")
+	put := func(key, value string) {
+		t.Helper()
+		if err := f.storage.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte(value)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Intend(t.Context(), r, 1); err != nil {
+		t.Fatal(err)
+	}
+	put("0", "a note, which comes before all folders")
+	l := ledger.New(f.storage, time.Now)
+	if err := l.Load(t.Context()); err != nil || !l.Whole() || l.Held("ci") != 1 {
+		t.Errorf("%v, whole is %v, %d held", err, l.Whole(), l.Held("ci"))
+	}
+	put("00/00first", "garbage")
+	put("zz/zzsecond", "garbage")
+	l = ledger.New(f.storage, time.Now)
+	if err := l.Load(t.Context()); err == nil || !strings.Contains(err.Error(), "00first") == !strings.Contains(err.Error(), "zzsecond") || l.Whole() || l.Held("ci") != 1 {
+		t.Errorf("%v, whole is %v, %d held", err, l.Whole(), l.Held("ci"))
+	}
+}
+
 // TestStrangeRecords: what cannot be understood is neither used nor passed
 // over.
 func TestStrangeRecords(t *testing.T) {
