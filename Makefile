@@ -15,7 +15,7 @@ go_build := CGO_ENABLED=0 go build -trimpath -buildvcs=false
 ldflags   = -s -w -buildid= -X $(1)=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build check reproducible lint fmt test soak bench docs demo dev clean
+.PHONY: help build check reproducible lint fmt test fuzz mutants soak bench docs demo dev clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,16 @@ fmt: ## format the code
 
 test: build ## run all tests, the stories against a real Vault included; REQUIRE_VAULT=1 fails without one
 	@PLUGIN_BIN=$(CURDIR)/bin/$(module) SIM_BIN=$(CURDIR)/bin/jira-sim scripts/test.sh
+
+fuzz: ## make up input for every parser of what others say, for FUZZTIME (30s) each
+	@targets=$$(go test -list '^Fuzz' ./backend/...) && \
+	echo "$$targets" | awk '/^Fuzz/ { target[n++] = $$1 } /^ok/ { while (n) print $$2, target[--n] }' | while read -r package target; do \
+		echo "$$package $$target" && \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),30s) -fuzzminimizetime 1s "$$package" </dev/null || exit; \
+	done
+
+mutants: ## change the code of the ledger and the client in small ways, and list what no test notices; half an hour
+	@scripts/mutants.sh backend/ledger backend/jira
 
 soak: build ## crash Vault and the plugin hundreds of times, take Jira away, and measure; SOAKFLAGS="-rounds 50 -seed 7"
 	@vault=$$(scripts/vault.sh) && VAULT_BIN=$$vault REQUIRE_VAULT=1 PLUGIN_BIN=$(CURDIR)/bin/$(module) SIM_BIN=$(CURDIR)/bin/jira-sim \
