@@ -111,18 +111,18 @@ func (g *Gate) enter(ctx context.Context, urgent bool) *Error {
 // late is why a call cannot be made before deadline, or nil. The caller holds
 // g.mu.
 func (g *Gate) late(deadline time.Time, urgent bool) *Error {
-	if g.shutUntil.After(deadline) {
+	until := g.shutUntil
+	down := g.failures >= mostFailures
+	switch {
+	case down && (until.After(deadline) || !urgent && (time.Now().Before(until) || g.underWay > 0)):
 		return &Error{
-			Kind: Busy, Unsent: true, Until: g.shutUntil,
-			Words: "Jira asked for a pause in calls until " + g.shutUntil.UTC().Format(time.RFC3339),
+			Kind: Busy, Unsent: true, Until: until,
+			Words: fmt.Sprintf("Jira has not answered the last %d calls: come back after %s", g.failures, until.UTC().Format(time.RFC3339)),
 		}
-	}
-	if g.failures >= mostFailures && !urgent {
-		if until := g.shutUntil; time.Now().Before(until) || g.underWay > 0 {
-			return &Error{
-				Kind: Busy, Unsent: true, Until: until,
-				Words: fmt.Sprintf("Jira has not answered the last %d calls: come back after %s", g.failures, until.UTC().Format(time.RFC3339)),
-			}
+	case until.After(deadline):
+		return &Error{
+			Kind: Busy, Unsent: true, Until: until,
+			Words: "Jira asked for a pause in calls until " + until.UTC().Format(time.RFC3339),
 		}
 	}
 	if urgent || g.underWay < g.limit {
