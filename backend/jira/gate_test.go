@@ -167,6 +167,32 @@ func TestGateOfWhoGaveUp(t *testing.T) {
 	}
 }
 
+// TestGateOfASiteThatStaysDown is shut from the fourth failure in a row on, for
+// longer and longer, and open again after a success.
+func TestGateOfASiteThatStaysDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(4)
+		fails := func(want time.Duration) {
+			t.Helper()
+			come(t.Context(), g, false).leave(&Error{Kind: Down, Status: 503})
+			if have := max(0, time.Until(g.ShutUntil())); have != want {
+				t.Errorf("after %d failures it is shut for %v, want %v", g.failures, have, want)
+			}
+			time.Sleep(want)
+			synctest.Wait()
+		}
+		for _, seconds := range []time.Duration{0, 0, 0, 1, 2, 4, 5, 5} {
+			fails(seconds * time.Second)
+		}
+		g.SetLongestPause(time.Hour)
+		for _, seconds := range []time.Duration{32, 64, 128, 256, 512, 1024, 1024} {
+			fails(seconds * time.Second)
+		}
+		come(t.Context(), g, false).leave(nil)
+		fails(0)
+	})
+}
+
 // TestGateGuessesWhoseTurnComes: of those who wait, as many go at a time as the
 // gate lets through.
 func TestGateGuessesWhoseTurnComes(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -316,6 +317,23 @@ func TestProxy(t *testing.T) {
 	defer site.Close()
 	if _, err := site.As(Login{}).ServerInfo(t.Context()); err != nil || !slices.Equal(have, []string{"GET http://jira.invalid/jira" + serverInfoPath}) {
 		t.Errorf("%v, after %q", err, have)
+	}
+}
+
+// TestDial: who brings connections of his own gets no others.
+func TestDial(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	var asked []string
+	site, err := New(Options{URL: "http://jira.invalid:8080/jira", Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		asked = append(asked, network+" "+address)
+		return (&net.Dialer{}).DialContext(ctx, network, strings.TrimSuffix(strings.TrimPrefix(s.URL(), "http://"), "/jira"))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer site.Close()
+	if _, err := site.As(Login{}).ServerInfo(t.Context()); err != nil || !slices.Equal(asked, []string{"tcp jira.invalid:8080"}) {
+		t.Errorf("%v, dialed %q", err, asked)
 	}
 }
 
