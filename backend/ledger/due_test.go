@@ -153,12 +153,13 @@ func TestWhenRecordsAreDue(t *testing.T) {
 	t.Run("a write that failed may have landed", func(t *testing.T) {
 		f := newLedger()
 		r := f.in(t, "issued")
+		f.told()
 		f.storage.FailPut(true)
 		if err := f.Owe(t.Context(), r.ID, ""); err == nil {
 			t.Fatal("no error")
 		}
 		f.storage.FailPut(false)
-		if ids := f.Due("ci", 10); len(ids) != 1 {
+		if ids := f.Due("ci", 10); len(ids) != 1 || !f.told() {
 			t.Errorf("due: %v", ids)
 		}
 		if err := f.Refresh(t.Context(), r.ID); err != nil {

@@ -170,13 +170,13 @@ func (x *index) hold(id string, then Time) {
 	}
 }
 
-// soon makes the record due at once, unless its mint runs.
-func (x *index) soon(id string) {
+// soon makes the record due at once, unless its mint runs. It tells whether it
+// is the first of its account's.
+func (x *index) soon(id string) (first bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if e := x.entries[id]; e != nil && !e.minting {
-		e.move(atOnce)
-	}
+	e := x.entries[id]
+	return e != nil && !e.minting && e.move(atOnce)
 }
 
 // reconsider makes every record due at once, unless its mint runs.

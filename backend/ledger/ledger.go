@@ -497,7 +497,9 @@ func (l *Ledger) change(ctx context.Context, id string, f func(*Record) error) e
 	err = f(r)
 	if err == nil {
 		if err := l.put(ctx, r); err != nil {
-			l.index.soon(id) // it may have landed: storage has to be asked
+			if l.index.soon(id) { // it may have landed: storage has to be asked
+				l.Wake()
+			}
 			return fmt.Errorf("writing record %q: %w", id, err)
 		}
 	}

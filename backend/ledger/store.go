@@ -25,7 +25,7 @@ func key(id string) string {
 // to run where it may write; other methods may be called meanwhile.
 //
 // A record that cannot be read does not keep the others from being known, but
-// the index is not whole then, and the error names the first of them. After an
+// the index is not whole then, and the error names one of them. After an
 // error Load is called again; it reads only what it could not before. It must
 // not be called twice at the same time.
 func (l *Ledger) Load(ctx context.Context) error {
