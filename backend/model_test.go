@@ -120,7 +120,7 @@ type kept struct {
 	issued  time.Time // by the clock of the node that issued it, like expires
 	expires time.Time
 	fires   time.Time // when the active node's timer does, by the true clock
-	asked   *node     // where somebody has asked for its end; nil: nobody has
+	asked   []*node   // where somebody has asked for its end
 	queued  bool      // it is to be revoked
 	running bool      // it is being revoked by a queued job
 	tries   int
@@ -142,7 +142,7 @@ type result struct {
 	failures int // of storage, when it began
 }
 
-func (l *kept) lives() bool { return l.asked == nil && !l.queued && time.Now().Before(l.fires) }
+func (l *kept) lives() bool { return len(l.asked) == 0 && !l.queued && time.Now().Before(l.fires) }
 
 func (l *kept) String() string { return fmt.Sprint("lease ", l.number) }
 
@@ -387,8 +387,8 @@ func (m *model) renew() {
 	m.until(l, ttl)
 	m.say("%v has %v", l, ttl)
 	// What asked for its end has failed, and cannot succeed any more.
-	if l.asked != nil && (l.asked == n || l.asked.is(dead)) && m.token(l).Live {
-		l.asked = nil
+	if m.token(l).Live {
+		l.asked = slices.DeleteFunc(l.asked, func(by *node) bool { return by == n || by.is(dead) })
 	}
 }
 
@@ -399,7 +399,7 @@ func (m *model) revoke() {
 		return
 	}
 	how := evenly([]string{"sync", "queued", "forced"}).Draw(m.T, "how")
-	l.asked = m.node
+	l.asked = append(l.asked, m.node)
 	if how == "queued" {
 		m.say("revoke %v", l)
 		m.queue(l)
@@ -420,7 +420,7 @@ func (m *model) revoke() {
 
 // queue has Vault revoke l until that succeeds.
 func (m *model) queue(l *kept) {
-	l.queued, l.asked, l.again, l.tries = true, m.node, time.Now(), 0
+	l.queued, l.again, l.tries = true, time.Now(), 0
 	l.expires = m.node.time()
 }
 
@@ -796,7 +796,7 @@ func (m *model) operator() {
 			return
 		}
 		for _, l := range m.leases {
-			l.asked = m.node
+			l.asked = append(l.asked, m.node)
 		}
 		if m.remove("accounts/ci-bot", map[string]any{"force": true}) {
 			m.configure()
