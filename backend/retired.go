@@ -91,6 +91,13 @@ func (b *backend) dropRetired(ctx context.Context, name string) error {
 	}
 	b.resources.Lock() // lest one is removed that is being made
 	defer b.resources.Unlock()
+	// A move that was answered with an error may have landed: storage decides.
+	from, _, _ := strings.Cut(name, retiredMark)
+	for _, id := range b.ledger.IDs(from) {
+		if err := b.ledger.Refresh(ctx, id); err != nil && !errors.Is(err, ledger.ErrMissing) {
+			return err
+		}
+	}
 	if slices.Contains(b.ledger.Accounts(), name) {
 		return nil
 	}

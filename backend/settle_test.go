@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
@@ -285,4 +286,36 @@ func TestADeleteWithForce(t *testing.T) {
 		}
 		e.nothingHeld()
 	}
+}
+
+// A write that moves a record to a retired account is answered with an error and
+// lands all the same. The record is not to be left without a login.
+func TestAMoveThatLandedUnseen(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	remove := e.jira.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 503})
+	resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+	e.failed(503, resp, err)
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.storage.Storage = unseen{e.storage.Storage}
+	resp, err = e.request(t.Context(), logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+	e.failed(500, resp, err, "storage is away")
+	if err := e.dropAllRetired(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	remove()
+	e.mount() // it is what storage holds that counts
+	e.pass(ledger.LateLanding)
+	e.settled()
+	e.nothingHeld()
+}
+
+// unseen is storage that moves records and says that it did not.
+type unseen struct{ logical.Storage }
+
+func (s unseen) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	err := s.Storage.Put(ctx, entry)
+	if strings.HasPrefix(entry.Key, ledgerPrefix) && strings.Contains(string(entry.Value), retiredMark) {
+		return errStorage
+	}
+	return err
 }
