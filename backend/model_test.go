@@ -732,7 +732,7 @@ func (m *model) storage() {
 	m.disk.set(func(d *disk) {
 		switch d.away = evenly([]away{nothing, writes, allOfIt}).Draw(m.T, "what fails for a while"); d.away {
 		case nothing:
-			d.left = rapid.IntRange(1, diskSize).Draw(m.T, "which write fails")
+			d.left = rapid.IntRange(1, 4).Draw(m.T, "which write fails")
 			d.lands = rapid.Bool().Draw(m.T, "it lands")
 			m.say("write %d will fail, landing: %v", d.left, d.lands)
 		default:

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,10 +39,9 @@ type disk struct {
 type away string
 
 const (
-	nothing  away = ""
-	writes   away = "writes"
-	allOfIt  away = "reads and writes"
-	diskSize      = 4 // how many writes a fault waits for at most
+	nothing away = ""
+	writes  away = "writes"
+	allOfIt away = "reads and writes"
 )
 
 // mishap tells how an operation goes: fails without effect, or with.
@@ -234,7 +232,7 @@ type node struct {
 
 var errDead = errors.New("the process is dead")
 
-// start brings the engine to life on a new node, as Vault does.
+// startNode brings the engine to life on a new node, as Vault does.
 func startNode(name string, d *disk, w *network, system logical.SystemView, ahead time.Duration) (*node, error) {
 	n := &node{name: name, wire: w, disk: d, log: &logBuffer{}, fate: runs, stopped: make(chan struct{}), goesOn: make(chan struct{}), conns: map[*nodeConn]bool{}}
 	n.clock.Store(int64(ahead))
@@ -504,5 +502,3 @@ func (t *trace) taken() []string {
 	t.lines = nil
 	return lines
 }
-
-var _ = slices.Sort[[]string]
