@@ -98,6 +98,7 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 			switch {
 			case err == nil:
 				log.Warn("a lease is over, and Vault has not revoked it: its token is ended now", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "lease_end", r.LeaseEnd.Time())
+				r.OwedAt = ledger.At(now)
 				owed = append(owed, r)
 			case errors.As(err, &state):
 				b.ledger.Later(r.ID, clockRest)

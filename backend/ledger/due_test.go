@@ -117,6 +117,33 @@ func TestWhenRecordsAreDue(t *testing.T) {
 		}
 		f.dueAt(t, start.Add(20*time.Second))
 	})
+	t.Run("taken before it is loaded", func(t *testing.T) {
+		f := newLedger()
+		r := f.in(t, "issued")
+		fresh := &fixture{storage: f.storage, now: start}
+		fresh.Ledger = ledger.New(f.storage, func() time.Time { return fresh.now })
+		if err := fresh.Take(t.Context(), r.ID, "412", 20*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		fresh.dueAt(t, start.Add(20*time.Second))
+		if err := fresh.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		fresh.dueAt(t, start.Add(20*time.Second))
+	})
+	t.Run("taken and moved", func(t *testing.T) {
+		f := newLedger()
+		r := f.in(t, "issued")
+		if err := f.Take(t.Context(), r.ID, "412", 20*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Move(t.Context(), r.ID, "another"); err != nil {
+			t.Fatal(err)
+		}
+		if ids := f.Due("another", 1); len(ids) != 0 {
+			t.Errorf("due at once: %v", ids)
+		}
+	})
 	t.Run("reconsidered", func(t *testing.T) {
 		f := newLedger()
 		issued, minting := f.in(t, "issued"), f.in(t, "intended")

@@ -99,13 +99,17 @@ func (x *index) set(r *Record, due Time) *entry {
 	e := x.entries[r.ID]
 	minting := e != nil && e.minting && r.State == Intended
 	if e == nil || e.shelf.account != r.Account {
+		holdTo := Time(0)
+		if e != nil {
+			holdTo = e.holdTo
+		}
 		x.remove(e)
 		s := x.accounts[r.Account]
 		if s == nil {
 			s = &shelf{account: r.Account}
 			x.accounts[r.Account] = s
 		}
-		e = &entry{id: r.ID, shelf: s, due: due}
+		e = &entry{id: r.ID, shelf: s, due: due, holdTo: holdTo}
 		heap.Push(s, e)
 		x.entries[e.id] = e
 	}
@@ -161,13 +165,15 @@ func (x *index) later(id string, then Time) {
 	}
 }
 
-// hold keeps the record from falling due before then by what changes of it.
-func (x *index) hold(id string, then Time) {
+// hold keeps r from falling due before then by what changes of it.
+func (x *index) hold(r *Record, then Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if e := x.entries[id]; e != nil {
-		e.holdTo = then
+	e := x.entries[r.ID]
+	if e == nil { // it is still to be loaded
+		e = x.set(r, then)
 	}
+	e.holdTo = then
 }
 
 // soon makes the record due at once, unless its mint runs. It tells whether it

@@ -334,8 +334,11 @@ func (l *Ledger) Owe(ctx context.Context, id, tokenID string) error {
 // Take is [Ledger.Owe] by somebody who goes on to end the credential himself: for
 // all others it is not due before wait has passed.
 func (l *Ledger) Take(ctx context.Context, id, tokenID string, wait time.Duration) error {
-	l.index.hold(id, At(l.now().Add(wait)))
-	return l.Owe(ctx, id, tokenID)
+	return l.change(ctx, id, func(r *Record) error {
+		l.index.hold(r, At(l.now().Add(wait)))
+		r.owe(l.now(), tokenID)
+		return nil
+	})
 }
 
 // Found writes that the credential of a lost mint was found in Jira, as

@@ -389,9 +389,7 @@ func TestIndexAgainstAModel(t *testing.T) {
 		case 8:
 			to := accounts[random.IntN(3)]
 			wrote(f.Move(ctx, m.ID, to), func() {
-				if m.Account != to {
-					m.Account, m.hold = to, 0
-				}
+				m.Account = to
 				if m.State == ledger.Issued {
 					owe()
 				}

@@ -175,9 +175,11 @@ type application struct {
 
 // vault calls Vault, at another node than before where one did not answer well.
 func (a *application) vault(method, path string, body any) (int, []byte) {
-	addr := a.addr
-	if len(a.nodes) > 0 {
+	var addr string
+	if len(a.nodes) > 0 { // then the world's own address changes with the leader
 		addr = a.nodes[a.turn%len(a.nodes)].addr
+	} else {
+		addr = a.addr
 	}
 	status, answer := a.ask(method, addr+"/v1/"+path, body, "X-Vault-Token", a.root)
 	if status == 0 || status >= 500 {
