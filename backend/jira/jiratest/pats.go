@@ -92,8 +92,8 @@ func (s *Server) getTokens(q *request) answer {
 	now := s.now()
 	list := []map[string]any{}
 	for _, k := range s.ordered(q.user.Key) {
-		young := now.Before(k.created.Add(s.switches.ListLag))
-		gone := !k.deleted.IsZero() && !now.Before(k.deleted.Add(s.switches.ListLag))
+		young := !passed(now, k.created, s.switches.ListLag)
+		gone := !k.deleted.IsZero() && passed(now, k.deleted, s.switches.ListLag)
 		if young || gone || s.switches.ExpiredNotListed && k.expired(now) {
 			continue
 		}

@@ -349,6 +349,12 @@ func TestLags(t *testing.T) {
 	if got := ci.list(); got != "" {
 		t.Errorf("without lag the list is %q", got)
 	}
+
+	ci.mint(s, "m")
+	s.Advance(-time.Hour) // Jira's clock is set back
+	if got := ci.list(); got != "m" {
+		t.Errorf("after its clock was set back Jira lists %q", got)
+	}
 }
 
 func TestVersion10(t *testing.T) {

@@ -145,6 +145,12 @@ func (s *Server) delete(k *pat) {
 // afterlife is how long a deleted token is still needed.
 func (s *Server) afterlife() time.Duration { return max(s.switches.DeleteLag, s.switches.ListLag) }
 
+// passed says that now a lag is over that began then. A clock that was set back since does not bring it back.
+func passed(now, then time.Time, lag time.Duration) bool {
+	age := now.Sub(then)
+	return age < 0 || age >= lag
+}
+
 // drop forgets a token for good; s.mu is held.
 func (s *Server) drop(k *pat) {
 	delete(s.byID, k.id)
@@ -155,7 +161,7 @@ func (s *Server) drop(k *pat) {
 // over says that k was deleted or expired so long ago that nothing is left of it; s.mu is held.
 func (s *Server) over(k *pat, now time.Time) bool {
 	if !k.deleted.IsZero() {
-		return !now.Before(k.deleted.Add(s.afterlife()))
+		return passed(now, k.deleted, s.afterlife())
 	}
 	return !k.expires.IsZero() && !now.Before(k.expires.Add(cmp.Or(s.switches.ExpiredKept, 30*24*time.Hour)))
 }
@@ -197,7 +203,7 @@ func (s *Server) works(k *pat, now time.Time) bool {
 	if !s.hasPATs || s.switches.PATsOff || k.expired(now) {
 		return false
 	}
-	if !k.deleted.IsZero() && !now.Before(k.deleted.Add(s.switches.DeleteLag)) {
+	if !k.deleted.IsZero() && passed(now, k.deleted, s.switches.DeleteLag) {
 		return false
 	}
 	owner := s.byKey[k.owner]
