@@ -94,7 +94,7 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 	type candidate struct {
 		name string
 		*account
-		left int
+		held int
 	}
 	pool := make([]candidate, 0, len(r.Accounts))
 	for _, name := range r.Accounts {
@@ -105,24 +105,41 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 		if err != nil {
 			return err
 		}
-		pool = append(pool, candidate{name, a, a.places() - b.ledger.Held(name)})
+		pool = append(pool, candidate{name: name, account: a})
 	}
-	slices.SortStableFunc(pool, func(x, y candidate) int { return cmp.Compare(y.left, x.left) })
-	var full []string
-	for _, a := range pool {
+	if r.MaxLeases > 0 {
+		if err := b.ledgerIsWhole(); err != nil { // else nobody knows how many there are
+			return err
+		}
+	}
+	for {
+		for i := range pool {
+			pool[i].held = b.ledger.Held(pool[i].name)
+		}
+		slices.SortStableFunc(pool, func(x, y candidate) int { return cmp.Compare(y.places()-y.held, x.places()-x.held) })
+		a := pool[0]
+		if a.held >= a.places() {
+			break
+		}
 		var err error
 		if m.client, err = b.sites.client(c, a.name, a.account); err != nil {
 			return err
 		}
 		m.record.Site, m.record.Account, m.record.Username = m.client.URL(), a.name, a.Username
-		if err = b.ledger.Intend(ctx, m.record, a.places()); err == nil {
-			return nil
-		}
+		// Only the place that was seen to be free, lest all who come at once
+		// crowd the same account: who is too late for it looks again.
+		err = b.ledger.Intend(ctx, m.record, ledger.Room{Account: a.held + 1, Role: r.MaxLeases})
 		taken := (*ledger.FullError)(nil)
-		if !errors.As(err, &taken) {
+		switch {
+		case !errors.As(err, &taken):
 			return err
+		case taken.OfRole:
+			return &noRoom{accounts: r.Accounts, text: fmt.Sprintf("role %q has %d credentials that are not proven gone yet, and its max_leases is %d: end a lease, or raise it", m.record.Role, taken.Held, taken.Room)}
 		}
-		full = append(full, fmt.Sprintf("account %q holds %d of the %d tokens that it can (max_tokens=%d)", a.name, taken.Held, taken.Room, a.MaxTokens))
+	}
+	full := make([]string, len(pool))
+	for i, a := range pool {
+		full[i] = fmt.Sprintf("account %q holds %d of the %d tokens that it can (max_tokens=%d)", a.name, a.held, a.places(), a.MaxTokens)
 	}
 	return &noRoom{accounts: r.Accounts, text: fmt.Sprintf("no account of role %q has room: %s; end a lease, add an account to the role, or raise max_tokens with Jira's own cap, its property atlassian.pats.max.tokens.per.user", m.record.Role, strings.Join(full, "; "))}
 }

@@ -21,8 +21,9 @@ const credentialTypePAT = "pat"
 type role struct {
 	CredentialType string   `json:"credential_type"`
 	Accounts       []string `json:"accounts"`
-	TTL            int      `json:"ttl"`     // seconds; 0: the mount's
-	MaxTTL         int      `json:"max_ttl"` // seconds; 0: the mount's
+	TTL            int      `json:"ttl"`        // seconds; 0: the mount's
+	MaxTTL         int      `json:"max_ttl"`    // seconds; 0: the mount's
+	MaxLeases      int      `json:"max_leases"` // 0: as many as the accounts can hold
 }
 
 func (b *backend) pathRoles() *framework.Path {
@@ -41,6 +42,10 @@ func (b *backend) pathRoles() *framework.Path {
 		"ttl": {
 			Type:        framework.TypeDurationSecond,
 			Description: "How long a lease lasts, and by how much a renewal without an increment extends it. Omitted: the mount's default.",
+		},
+		"max_leases": {
+			Type:        framework.TypeInt,
+			Description: "How many credentials of the role there may be at a time. One counts until it is proven gone from Jira, which can be a while after its lease. Omitted or 0: as many as the accounts can hold.",
 		},
 		"max_ttl": {
 			Type:        framework.TypeDurationSecond,
@@ -63,7 +68,7 @@ func (b *backend) pathRoles() *framework.Path {
 			request: map[string]any{"accounts": "ci-bot", "ttl": "1h", "max_ttl": "24h"},
 			change:  map[string]any{"max_ttl": "8h"},
 			example: map[string]any{
-				"credential_type": "pat", "accounts": []string{"ci-bot"}, "ttl": 3600, "max_ttl": 86400,
+				"credential_type": "pat", "accounts": []string{"ci-bot"}, "ttl": 3600, "max_ttl": 86400, "max_leases": 0,
 				"effective_ttl": 3600, "effective_max_ttl": 86400,
 			},
 		}),
@@ -84,7 +89,7 @@ func (b *backend) pathListRoles() *framework.Path {
 		Pattern:      "roles/?$",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Operations: b.listing("roles", "the roles", false, b.listRoles, []string{"readonly"}, map[string]any{
-			"readonly": map[string]any{"credential_type": "pat", "accounts": []string{"ci-bot"}, "ttl": 3600, "max_ttl": 86400},
+			"readonly": map[string]any{"credential_type": "pat", "accounts": []string{"ci-bot"}, "ttl": 3600, "max_ttl": 86400, "max_leases": 0},
 		}),
 		HelpSynopsis:    "List the roles.",
 		HelpDescription: "Lists the names of the roles, with the type, the accounts and the TTLs of each.",
@@ -95,6 +100,7 @@ func (b *backend) pathListRoles() *framework.Path {
 func (r *role) update(f fields) error {
 	change(f, "credential_type", &r.CredentialType)
 	change(f, "accounts", &r.Accounts)
+	change(f, "max_leases", &r.MaxLeases)
 	if change(f, "ttl", &r.TTL) && r.TTL == 0 && f.Raw["ttl"] != nil {
 		return mistakef("ttl must be more than zero; leave it out for the mount's")
 	}
@@ -111,6 +117,8 @@ func (r *role) validate(maxTokenDays int) error {
 		return mistakef("credential_type %q is not known: write pat", r.CredentialType)
 	case len(r.Accounts) == 0:
 		return mistakef("accounts is missing: the names of the accounts to mint for")
+	case r.MaxLeases < 0:
+		return mistakef("max_leases must be 1 or more, or 0 for as many as the accounts can hold")
 	case r.TTL < 0 || r.MaxTTL < 0:
 		return mistakef("ttl and max_ttl must be more than zero")
 	case r.MaxTTL > 0 && r.TTL > r.MaxTTL:
@@ -260,6 +268,7 @@ func (b *backend) readRole(ctx context.Context, req *logical.Request, d *framewo
 		"accounts":          r.Accounts,
 		"ttl":               r.TTL,
 		"max_ttl":           r.MaxTTL,
+		"max_leases":        r.MaxLeases,
 		"effective_ttl":     seconds(t.ttl),
 		"effective_max_ttl": seconds(t.max),
 	}}, nil
@@ -272,6 +281,7 @@ func (b *backend) listRoles(ctx context.Context, req *logical.Request, _ *framew
 			"accounts":        r.Accounts,
 			"ttl":             r.TTL,
 			"max_ttl":         r.MaxTTL,
+			"max_leases":      r.MaxLeases,
 		}
 	})
 }

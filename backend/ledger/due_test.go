@@ -249,7 +249,7 @@ func TestDueComesInOrder(t *testing.T) {
 	for range 1000 {
 		if r := record("ci"); random.IntN(3) > 0 || len(ids) == 0 {
 			ttl := time.Duration(random.IntN(1000)) * time.Second
-			if err := f.Intend(t.Context(), r, 10000); err != nil {
+			if err := f.Intend(t.Context(), r, ledger.Room{Account: 10000}); err != nil {
 				t.Fatal(err)
 			}
 			if err := f.Issue(t.Context(), r, ttl); err != nil {

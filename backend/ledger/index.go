@@ -15,7 +15,14 @@ type index struct {
 	mu       sync.Mutex // guards all below; never held over storage
 	entries  map[string]*entry
 	accounts map[string]*shelf
+	roles    map[string]*tally
 	newest   Time // when the last intent was written
+}
+
+// tally is how many entries a role has, and how many places they take.
+type tally struct {
+	role          string
+	entries, held int
 }
 
 // shelf is the entries of one account, and how many places they take.
@@ -29,6 +36,7 @@ type shelf struct {
 type entry struct {
 	id      string
 	shelf   *shelf
+	role    *tally
 	due     Time
 	holdTo  Time  // not due before: somebody has it in hand
 	at      int32 // where it lies in shelf.byDue
@@ -47,22 +55,22 @@ const (
 )
 
 func newIndex() index {
-	return index{entries: map[string]*entry{}, accounts: map[string]*shelf{}}
+	return index{entries: map[string]*entry{}, accounts: map[string]*shelf{}, roles: map[string]*tally{}}
 }
 
-// begin notes r, whose mint is about to run in this process, if less than room
-// places of its account are taken. It tells how many are.
-func (x *index) begin(r *Record, room int) (held int, ok bool) {
+// begin notes r, whose mint is about to run in this process, if there is room
+// for it.
+func (x *index) begin(r *Record, room Room) *FullError {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if s := x.accounts[r.Account]; s != nil {
-		held = s.held
+	if s := x.accounts[r.Account]; s != nil && room.Account > 0 && s.held >= room.Account {
+		return &FullError{Held: s.held, Room: room.Account}
 	}
-	if held >= room {
-		return held, false
+	if t := x.roles[r.Role]; t != nil && room.Role > 0 && t.held >= room.Role {
+		return &FullError{Held: t.held, Room: room.Role, OfRole: true}
 	}
 	x.set(r, never).minting = true
-	return held, true
+	return nil
 }
 
 // over notes that the mint of record id has ended. It tells whether the intent
@@ -109,21 +117,33 @@ func (x *index) set(r *Record, due Time) *entry {
 			s = &shelf{account: r.Account}
 			x.accounts[r.Account] = s
 		}
-		e = &entry{id: r.ID, shelf: s, due: due, holdTo: holdTo}
+		t := x.roles[r.Role]
+		if t == nil {
+			t = &tally{role: r.Role}
+			x.roles[r.Role] = t
+		}
+		t.entries++
+		e = &entry{id: r.ID, shelf: s, role: t, due: due, holdTo: holdTo}
 		heap.Push(s, e)
 		x.entries[e.id] = e
 	}
-	if e.held != r.held() {
-		e.held = !e.held
-		if e.held {
-			e.shelf.held++
-		} else {
-			e.shelf.held--
-		}
-	}
+	e.take(r.held())
 	e.state, e.minting = uint8(slices.Index(states[:], r.State)), minting //nolint:gosec // four of them
 	e.move(max(due, e.holdTo))
 	return e
+}
+
+// take notes whether e takes a place of its account and its role.
+func (e *entry) take(held bool) {
+	switch {
+	case held && !e.held:
+		e.shelf.held++
+		e.role.held++
+	case !held && e.held:
+		e.shelf.held--
+		e.role.held--
+	}
+	e.held = held
 }
 
 // move changes when e is due, and tells whether it is the first of its
@@ -148,8 +168,9 @@ func (x *index) remove(e *entry) {
 	delete(x.entries, e.id)
 	s := e.shelf
 	heap.Remove(s, int(e.at))
-	if e.held {
-		s.held--
+	e.take(false)
+	if e.role.entries--; e.role.entries == 0 {
+		delete(x.roles, e.role.role)
 	}
 	if len(s.byDue) == 0 {
 		delete(x.accounts, s.account)
@@ -259,6 +280,16 @@ func (x *index) held(account string) int {
 	defer x.mu.Unlock()
 	if s := x.accounts[account]; s != nil {
 		return s.held
+	}
+	return 0
+}
+
+// heldBy counts the places of role that are taken.
+func (x *index) heldBy(role string) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if t := x.roles[role]; t != nil {
+		return t.held
 	}
 	return 0
 }

@@ -174,9 +174,16 @@ func (e *StateError) Error() string {
 	return fmt.Sprintf("record %q is %s", e.ID, e.Have)
 }
 
-// FullError is an intent for which the account has no room.
+// Room is how many places there are for credentials that are not known to be
+// gone: of an account, and of a role. Zero is no end of them.
+type Room struct {
+	Account, Role int
+}
+
+// FullError is an intent for which the account, or the role, has no room.
 type FullError struct {
 	Held, Room int
+	OfRole     bool // it is the role's
 }
 
 // Error gives the numbers.
@@ -211,17 +218,17 @@ func New(storage logical.Storage, now func() time.Time) *Ledger {
 }
 
 // Intend writes r as intended, before Jira is asked for the credential. It
-// takes one of room places of r.Account; the error is a [FullError] where
-// none is left. After another error nothing may be made in Jira. Once the mint
-// is over, however it went, the caller calls [Ledger.Over].
-func (l *Ledger) Intend(ctx context.Context, r *Record, room int) error {
+// takes one of the places of r.Account and one of r.Role; the error is a
+// [FullError] where none is left. After another error nothing may be made in
+// Jira. Once the mint is over, however it went, the caller calls [Ledger.Over].
+func (l *Ledger) Intend(ctx context.Context, r *Record, room Room) error {
 	lock := l.lock(r.ID)
 	lock.Lock()
 	defer lock.Unlock()
 	now := l.now()
 	r.State, r.IntendedAt = Intended, At(now)
-	if held, ok := l.index.begin(r, room); !ok { // takes the place before anybody else can
-		return &FullError{Held: held, Room: room}
+	if full := l.index.begin(r, room); full != nil { // else it has taken the places, before anybody else can
+		return full
 	}
 	if err := l.put(ctx, r); err != nil {
 		// The write may have landed. That leaves a record of nothing, which
@@ -463,6 +470,10 @@ func (l *Ledger) Refresh(ctx context.Context, id string) error {
 // Held counts the places of account that are taken. It is what this process
 // knows; see [Ledger.Whole].
 func (l *Ledger) Held(account string) int { return l.index.held(account) }
+
+// HeldBy counts the places of role that are taken. It is what this process
+// knows; see [Ledger.Whole].
+func (l *Ledger) HeldBy(role string) int { return l.index.heldBy(role) }
 
 // Accounts returns the accounts that have records, in no order. It is what
 // this process knows; see [Ledger.Whole].

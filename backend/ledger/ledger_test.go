@@ -48,7 +48,7 @@ func record(account string) *ledger.Record {
 func (f *fixture) in(t *testing.T, state string) *ledger.Record {
 	t.Helper()
 	r := record("ci")
-	steps := []error{f.Intend(t.Context(), r, 1000)}
+	steps := []error{f.Intend(t.Context(), r, ledger.Room{Account: 1000})}
 	switch state {
 	case "":
 		steps = append(steps, f.Forget(t.Context(), r.ID))
@@ -201,7 +201,7 @@ func TestIntendThatCannotBeWritten(t *testing.T) {
 	f := newLedger()
 	f.storage.FailPut(true)
 	r := record("ci")
-	err := f.Intend(t.Context(), r, 1)
+	err := f.Intend(t.Context(), r, ledger.Room{Account: 1})
 	if full := (*ledger.FullError)(nil); err == nil || errors.As(err, &full) {
 		t.Fatalf("got %v", err)
 	}
@@ -216,7 +216,7 @@ func TestIntendThatCannotBeWritten(t *testing.T) {
 		t.Errorf("it takes a place though it is not there: %d held, ids %v", f.Held("ci"), f.IDs(""))
 	}
 	f.storage.FailPut(false)
-	if err := f.Intend(t.Context(), r, 1); err != nil {
+	if err := f.Intend(t.Context(), r, ledger.Room{Account: 1}); err != nil {
 		t.Error(err)
 	}
 }
@@ -240,7 +240,7 @@ func roomUnderConcurrency(t *testing.T) {
 		r := record("ci")
 		running.Go(func() {
 			<-begin
-			errs[i] = f.Intend(t.Context(), r, room)
+			errs[i] = f.Intend(t.Context(), r, ledger.Room{Account: room})
 		})
 	}
 	close(begin)
@@ -260,8 +260,43 @@ func roomUnderConcurrency(t *testing.T) {
 	if taken != room || f.Held("ci") != room || len(f.IDs("ci")) != room {
 		t.Errorf("%d intents went through, %d are held, ids %v; want %d", taken, f.Held("ci"), f.IDs("ci"), room)
 	}
-	if err := f.Intend(t.Context(), record("nightly"), 1); err != nil {
+	if err := f.Intend(t.Context(), record("nightly"), ledger.Room{Account: 1}); err != nil {
 		t.Errorf("another account's place: %v", err)
+	}
+	f.countsAreRight(t)
+}
+
+// TestRoomOfARole: its places are counted over all accounts, and free again
+// when their records are gone.
+func TestRoomOfARole(t *testing.T) {
+	f := newLedger()
+	ctx := t.Context()
+	const places = 3
+	var first string
+	for i := range places {
+		r := record([]string{"ci", "nightly"}[i%2])
+		if err := f.Intend(ctx, r, ledger.Room{Role: places}); err != nil {
+			t.Fatal(err)
+		}
+		first = r.ID
+	}
+	full := (*ledger.FullError)(nil)
+	if err := f.Intend(ctx, record("release"), ledger.Room{Role: places}); !errors.As(err, &full) || *full != (ledger.FullError{Held: places, Room: places, OfRole: true}) {
+		t.Errorf("got %v", err)
+	}
+	other := record("release")
+	other.Role = "writer"
+	if err := f.Intend(ctx, other, ledger.Room{Role: 1}); err != nil {
+		t.Errorf("another role's place: %v", err)
+	}
+	if f.HeldBy("readonly") != places || f.HeldBy("writer") != 1 || f.HeldBy("nobody's") != 0 {
+		t.Errorf("held by readonly %d, by writer %d", f.HeldBy("readonly"), f.HeldBy("writer"))
+	}
+	if err := f.Forget(ctx, first); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Intend(ctx, record("release"), ledger.Room{Role: places}); err != nil {
+		t.Error(err)
 	}
 	f.countsAreRight(t)
 }
@@ -273,13 +308,13 @@ func TestSoughtFreesThePlace(t *testing.T) {
 	ctx := t.Context()
 	late := f.in(t, "intended")
 	full := (*ledger.FullError)(nil)
-	if err := f.Intend(ctx, record("ci"), 1); !errors.As(err, &full) {
+	if err := f.Intend(ctx, record("ci"), ledger.Room{Account: 1}); !errors.As(err, &full) {
 		t.Fatalf("got %v, want a %T", err, full)
 	}
 	if err := f.Sought(ctx, late.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Intend(ctx, record("ci"), 1); err != nil {
+	if err := f.Intend(ctx, record("ci"), ledger.Room{Account: 1}); err != nil {
 		t.Fatal(err)
 	}
 	if len(f.IDs("ci")) != 2 {
@@ -318,7 +353,7 @@ func TestTimesOfALife(t *testing.T) {
 
 	r := record("ci")
 	want := *r
-	do(0, func() error { return f.Intend(ctx, r, 1) })
+	do(0, func() error { return f.Intend(ctx, r, ledger.Room{Account: 1}) })
 	want.State, want.IntendedAt = ledger.Intended, at(0)
 	check(r.ID, want)
 
@@ -391,7 +426,7 @@ func TestForgetWhoseAnswerWasLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := ledger.New(forgetful{&logical.InmemStorage{}}, time.Now)
 			r := record("ci")
-			if err := l.Intend(ctx, r, 1); err != nil {
+			if err := l.Intend(ctx, r, ledger.Room{Account: 1}); err != nil {
 				t.Fatal(err)
 			}
 			if err := l.Forget(ctx, r.ID); err == nil {
@@ -420,7 +455,7 @@ func TestCountsFollowStorage(t *testing.T) {
 		if i < 5 || random.IntN(3) == 0 {
 			r := record(fmt.Sprintf("account-%d", random.IntN(3)))
 			records = append(records, r)
-			_ = f.Intend(t.Context(), r, 5) // full, failed or done: the counts have to tell
+			_ = f.Intend(t.Context(), r, ledger.Room{Account: 5}) // full, failed or done: the counts have to tell
 			continue
 		}
 		_ = do[names[random.IntN(len(names))]](records[random.IntN(len(records))])

@@ -46,7 +46,7 @@ func TestDueToTheMillisecond(t *testing.T) {
 	}
 
 	lost := record("ci")
-	do(false, f.Intend(ctx, lost, 1))
+	do(false, f.Intend(ctx, lost, ledger.Room{Account: 1}))
 	due(lost, -1) // while its mint runs
 	if !f.Minting("ci") || f.Minting("nightly") || !f.Minting("") {
 		t.Error("nobody knows of the mint")
@@ -80,7 +80,7 @@ func TestDueToTheMillisecond(t *testing.T) {
 	due(lost, -1)
 
 	r := record("ci")
-	do(false, f.Intend(ctx, r, 1))
+	do(false, f.Intend(ctx, r, ledger.Room{Account: 1}))
 	do(true, f.Issue(ctx, r, time.Hour))
 	due(r, time.Hour+30*time.Second)
 	f.now = r.LeaseEnd.Time().Add(30*time.Second - time.Millisecond)
@@ -206,7 +206,7 @@ func TestUnsettled(t *testing.T) {
 	lost, sought, owed, running := f.in(t, "intended"), f.in(t, "sought"), f.in(t, "owed"), f.in(t, "intended")
 	f.in(t, "issued")
 	other := record("nightly")
-	if err := f.Intend(ctx, other, 1); err != nil {
+	if err := f.Intend(ctx, other, ledger.Room{Account: 1}); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{lost.ID, sought.ID, other.ID} {
@@ -349,7 +349,8 @@ func TestIndexAgainstAModel(t *testing.T) {
 		switch op {
 		case 0:
 			m = &model{Record: record(accounts[random.IntN(3)]), due: -1}
-			err := f.Intend(ctx, m.Record, 1000)
+			m.Role = []string{"readonly", "writer"}[random.IntN(2)]
+			err := f.Intend(ctx, m.Record, ledger.Room{Account: 1000})
 			if (err != nil) != fails {
 				t.Fatal(err)
 			}
@@ -487,6 +488,17 @@ func (f *fixture) agrees(t *testing.T, step, op int, accounts []string, known ma
 		}
 		if f.Held(account) != held || f.Minting(account) != minting {
 			t.Fatalf("step %d, op %d: %s holds %d, minting: %v; want %d, %v", step, op, account, f.Held(account), f.Minting(account), held, minting)
+		}
+	}
+	for _, role := range []string{"readonly", "writer"} {
+		held := 0
+		for _, m := range known {
+			if m.Role == role && m.held() {
+				held++
+			}
+		}
+		if f.HeldBy(role) != held {
+			t.Fatalf("step %d, op %d: role %s holds %d, want %d", step, op, role, f.HeldBy(role), held)
 		}
 	}
 	if have := f.Next(); !maps.EqualFunc(have, next, time.Time.Equal) {

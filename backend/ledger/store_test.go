@@ -36,7 +36,7 @@ func TestLoad(t *testing.T) {
 	const many = 5000
 	for i := range many {
 		r := record([]string{"ci", "nightly"}[i%2])
-		if err := before.Intend(t.Context(), r, many); err != nil {
+		if err := before.Intend(t.Context(), r, ledger.Room{Account: many}); err != nil {
 			t.Fatal(err)
 		}
 		if i%10 == 0 { // a tenth of them, all of account ci, hold no place
@@ -124,7 +124,7 @@ func TestLoadWhileInUse(t *testing.T) {
 	running.Go(func() {
 		for i := range 500 {
 			r := record("nightly")
-			if err := f.Intend(t.Context(), r, 1000); err != nil {
+			if err := f.Intend(t.Context(), r, ledger.Room{Account: 1000}); err != nil {
 				t.Error(err)
 			}
 			if i%2 == 0 {
@@ -152,7 +152,7 @@ func TestLoadAmongStrangers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := f.Intend(t.Context(), r, 1); err != nil {
+	if err := f.Intend(t.Context(), r, ledger.Room{Account: 1}); err != nil {
 		t.Fatal(err)
 	}
 	put("0", "a note, which comes before all folders")
