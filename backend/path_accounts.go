@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
+	"vault-plugin-secrets-jira/backend/ledger"
 )
 
 // accountTypeUser is an account that is a Jira user, the only type so far.
@@ -22,6 +23,8 @@ type account struct {
 	Type       string `json:"type"`
 	MaxTokens  int    `json:"max_tokens"`
 	AllowAdmin bool   `json:"allow_admin"`
+	Exclusive  bool   `json:"exclusive"`
+	OwnTokenID string `json:"own_token_id"` // Jira's id of Token, where the operator has told it
 	credential
 }
 
@@ -45,6 +48,14 @@ func (b *backend) pathAccounts() *framework.Path {
 			Type:        framework.TypeBool,
 			Description: "Accept a user who administers Jira. Whoever reads a role of this account is then an administrator.",
 		},
+		"exclusive": {
+			Type:        framework.TypeBool,
+			Description: "All tokens of the user are the engine's: whatever it did not make itself is deleted with each revoke and each tidy, for a reader may have made it with his token. Needs a password, for the engine could not tell a token that it was given from the others.",
+		},
+		"own_token_id": {
+			Type:        framework.TypeString,
+			Description: "Jira's id of the token that the engine was given to log in with, which a tidy then tells from others of the user. A new token without it clears it.",
+		},
 	})
 	return &framework.Path{
 		Pattern:        "accounts/(?P<name>[^/]+)",
@@ -66,7 +77,7 @@ func (b *backend) pathAccounts() *framework.Path {
 			change:  map[string]any{"max_tokens": 20},
 			example: map[string]any{
 				"type": "user", "username": "ci-bot", "user_key": "JIRAUSER10100", "credential_kind": "token",
-				"max_tokens": 10, "held": 3, "room": 5, "allow_admin": false,
+				"max_tokens": 10, "held": 3, "room": 5, "allow_admin": false, "exclusive": false, "own_token_id": "401",
 			},
 		}),
 		HelpSynopsis: "The Jira users that tokens are minted for.",
@@ -107,7 +118,15 @@ func (a *account) update(f fields) error {
 	change(f, "type", &a.Type)
 	change(f, "max_tokens", &a.MaxTokens)
 	change(f, "allow_admin", &a.AllowAdmin)
-	return a.credential.update(f)
+	change(f, "exclusive", &a.Exclusive)
+	before := a.Token
+	if err := a.credential.update(f); err != nil {
+		return err
+	}
+	if !change(f, "own_token_id", &a.OwnTokenID) && a.Token != before {
+		a.OwnTokenID = ""
+	}
+	return nil
 }
 
 // validate refuses what cannot work, whatever Jira says.
@@ -121,6 +140,10 @@ func (a *account) validate() error {
 		return mistakef("token or password is missing: what the engine logs in with as %q", a.Username)
 	case a.MaxTokens < 1:
 		return mistakef("max_tokens must be 1 or more")
+	case a.OwnTokenID != "" && a.Token == "":
+		return mistakef("own_token_id is the id of a token, and the engine logs in with a password")
+	case a.Exclusive && a.Token != "":
+		return mistakef("exclusive needs a password: the engine cannot tell the token that it was given from those that readers may make, and would delete it with them")
 	case a.places() < 1:
 		return mistakef("max_tokens=%d leaves no room for tokens of leases: the engine logs in with one, and keeps one free for its replacement", a.MaxTokens)
 	}
@@ -250,10 +273,33 @@ func (b *backend) verifyAccount(ctx context.Context, c *config, client *jira.Cli
 	if isAdmin && !a.AllowAdmin {
 		return mistakef("user %q administers Jira, and so would every token of the account: take another user, or set allow_admin=true", a.Username)
 	}
+	if err := a.ownsItsToken(ctx, client); err != nil {
+		return err
+	}
 	if c.Version == "" { // Jira did not tell it when the config was written
 		if _, err := versionOf(ctx, client); err != nil {
 			return fmt.Errorf("checking the site: %w", err)
 		}
+	}
+	return nil
+}
+
+// ownsItsToken refuses an own_token_id that is none of the user's, or that bears
+// the name of one that an engine made.
+func (a *account) ownsItsToken(ctx context.Context, client *jira.Client) error {
+	if a.OwnTokenID == "" {
+		return nil
+	}
+	tokens, err := client.Tokens(ctx)
+	if err != nil {
+		return fmt.Errorf("looking for own_token_id: %w", err)
+	}
+	i := slices.IndexFunc(tokens, func(t jira.Token) bool { return t.ID == a.OwnTokenID })
+	if i < 0 {
+		return mistakef("own_token_id %q is not the id of a token of user %q: Jira's profile page and GET /rest/pat/latest/tokens have the ids", a.OwnTokenID, a.Username)
+	}
+	if _, _, made := ledger.ParseName(tokens[i].Name); made {
+		return mistakef("own_token_id %q is token %q, which an engine made for a lease: name the one that you gave", a.OwnTokenID, tokens[i].Name)
 	}
 	return nil
 }
@@ -290,6 +336,8 @@ func (b *backend) readAccount(ctx context.Context, req *logical.Request, d *fram
 		"credential_kind": a.kind(),
 		"max_tokens":      a.MaxTokens,
 		"allow_admin":     a.AllowAdmin,
+		"exclusive":       a.Exclusive,
+		"own_token_id":    a.OwnTokenID,
 		"held":            b.ledger.Held(name),
 		"room":            max(a.places()-b.ledger.Held(name), 0),
 	}}, nil

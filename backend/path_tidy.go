@@ -74,8 +74,9 @@ out since is orphaned. Look first, then act:
     vault write jira/tidy dry_run=false
 
 With dry_run=false orphans are deleted in Jira and lost ones forgotten. Siblings
-and other mounts' tokens are never touched. Never run it so on a copy of a Vault
-that lives: to the copy, the tokens of the original are orphans.
+and other mounts' tokens are deleted of accounts that are exclusive, and never
+touched of others. Never run it so on a copy of a Vault that lives: to the copy,
+the tokens of the original are orphans.
 `),
 	}
 }
@@ -163,30 +164,32 @@ func statusFields() map[string]*framework.FieldSchema {
 	}
 	const list = " Each has account, id (the ledger's), token_id, token_name, created, expires, done, and a note on why it was not done. At most five hundred."
 	return map[string]*framework.FieldSchema{
-		"state":                  field(framework.TypeString, "Inactive, Running, Finished, Error or Cancelled."),
-		"error":                  field(framework.TypeString, "What went wrong, for each account that it did. Empty if nothing."),
-		"message":                field(framework.TypeString, "How far it has come."),
-		"automatic":              field(framework.TypeBool, "It was started by config/auto-tidy."),
-		"dry_run":                field(framework.TypeBool, "It only reports."),
-		"tidy_orphans":           field(framework.TypeBool, "It deletes orphans, unless it only reports."),
-		"tidy_lost":              field(framework.TypeBool, "It forgets lost tokens, unless it only reports."),
-		"pause_duration":         field(framework.TypeDurationSecond, "How long it pauses after each account."),
-		"time_started":           field(framework.TypeString, "When it was started, RFC 3339 in UTC."),
-		"time_finished":          field(framework.TypeString, "When it ended. Empty while it runs."),
-		"last_auto_tidy_started": field(framework.TypeString, "When the last automatic tidy was started. Empty if never."),
-		"accounts":               field(framework.TypeStringSlice, "The accounts it is about."),
-		"accounts_done":          field(framework.TypeInt, "How many of them are done."),
-		"token_count":            field(framework.TypeInt, "How many tokens Jira has listed so far."),
-		"orphan_count":           field(framework.TypeInt, "Tokens that bear this mount's name, and that the ledger does not know."),
-		"orphan_deleted_count":   field(framework.TypeInt, "How many of them were deleted."),
-		"lost_count":             field(framework.TypeInt, "Tokens that a lease holds, and that are not in Jira any more."),
-		"lost_forgotten_count":   field(framework.TypeInt, "How many of them were forgotten."),
-		"sibling_count":          field(framework.TypeInt, "Tokens that bear no name of an engine's. One of an account that the engine logs in to by token is that token."),
-		"other_mount_count":      field(framework.TypeInt, "Tokens that bear the name of an engine that is mounted elsewhere."),
-		"orphans":                field(framework.TypeSlice, "The orphans."+list),
-		"lost":                   field(framework.TypeSlice, "The lost tokens."+list),
-		"siblings":               field(framework.TypeSlice, "The siblings."+list),
-		"other_mounts":           field(framework.TypeSlice, "The other mounts' tokens."+list),
+		"state":                     field(framework.TypeString, "Inactive, Running, Finished, Error or Cancelled."),
+		"error":                     field(framework.TypeString, "What went wrong, for each account that it did. Empty if nothing."),
+		"message":                   field(framework.TypeString, "How far it has come."),
+		"automatic":                 field(framework.TypeBool, "It was started by config/auto-tidy."),
+		"dry_run":                   field(framework.TypeBool, "It only reports."),
+		"tidy_orphans":              field(framework.TypeBool, "It deletes orphans, unless it only reports."),
+		"tidy_lost":                 field(framework.TypeBool, "It forgets lost tokens, unless it only reports."),
+		"pause_duration":            field(framework.TypeDurationSecond, "How long it pauses after each account."),
+		"time_started":              field(framework.TypeString, "When it was started, RFC 3339 in UTC."),
+		"time_finished":             field(framework.TypeString, "When it ended. Empty while it runs."),
+		"last_auto_tidy_started":    field(framework.TypeString, "When the last automatic tidy was started. Empty if never."),
+		"accounts":                  field(framework.TypeStringSlice, "The accounts it is about."),
+		"accounts_done":             field(framework.TypeInt, "How many of them are done."),
+		"token_count":               field(framework.TypeInt, "How many tokens Jira has listed so far."),
+		"orphan_count":              field(framework.TypeInt, "Tokens that bear this mount's name, and that the ledger does not know."),
+		"orphan_deleted_count":      field(framework.TypeInt, "How many of them were deleted."),
+		"lost_count":                field(framework.TypeInt, "Tokens that a lease holds, and that are not in Jira any more."),
+		"lost_forgotten_count":      field(framework.TypeInt, "How many of them were forgotten."),
+		"sibling_count":             field(framework.TypeInt, "Tokens that bear no name of an engine's, and are not the account's own_token_id. Where that is not set, the one that the engine logs in with is among them."),
+		"sibling_deleted_count":     field(framework.TypeInt, "How many of them were deleted: those of exclusive accounts, unless it only reports."),
+		"other_mount_count":         field(framework.TypeInt, "Tokens that bear the name of an engine that is mounted elsewhere."),
+		"other_mount_deleted_count": field(framework.TypeInt, "How many of them were deleted: those of exclusive accounts, unless it only reports."),
+		"orphans":                   field(framework.TypeSlice, "The orphans."+list),
+		"lost":                      field(framework.TypeSlice, "The lost tokens."+list),
+		"siblings":                  field(framework.TypeSlice, "The siblings."+list),
+		"other_mounts":              field(framework.TypeSlice, "The other mounts' tokens."+list),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -170,7 +171,7 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, queued bo
 			}
 		}
 	}
-	if err := b.endToken(ctx, req.Storage, account, l.TokenID); err != nil {
+	if err := b.endToken(ctx, log, req.Storage, account, l.TokenID); err != nil {
 		if b.endedBefore(ctx, req.Storage, l) {
 			log.Warn("token ended before, and its account or the config deleted since")
 			return nil
@@ -210,12 +211,16 @@ func (b *backend) endedBefore(ctx context.Context, s logical.Storage, l *lease) 
 	return err == nil && (a == nil || c == nil)
 }
 
-func (b *backend) endToken(ctx context.Context, s logical.Storage, account, tokenID string) error {
+// endToken ends a token of account, and what was made with it.
+func (b *backend) endToken(ctx context.Context, log hclog.Logger, s logical.Storage, account, tokenID string) error {
 	client, err := b.client(ctx, s, account)
 	if err != nil {
 		return err
 	}
-	if err := client.DeleteToken(ctx, tokenID); err != nil {
+	if err = client.DeleteToken(ctx, tokenID); err == nil {
+		err = b.sweep(ctx, log, s, client, account)
+	}
+	if err != nil {
 		return fmt.Errorf("revoking as account %q: %w", account, err)
 	}
 	return nil

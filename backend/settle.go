@@ -191,9 +191,13 @@ func unlessSettled(err error) error {
 	return err
 }
 
-// pay ends a token that is owed.
+// pay ends a token that is owed, and what was made with it.
 func (b *backend) pay(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record, tokenID string) error {
-	if err := client.DeleteToken(ctx, tokenID); err != nil {
+	err := client.DeleteToken(ctx, tokenID)
+	if err == nil {
+		err = b.sweep(ctx, log, b.storage, client, r.Account)
+	}
+	if err != nil {
 		return b.notEnded(log, r, tokenID, err)
 	}
 	if err := b.ledger.Forget(ctx, r.ID); err != nil {

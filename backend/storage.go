@@ -23,6 +23,7 @@ const (
 	mountIDKey     = "mount-id"
 	tidyStatusKey  = "tidy-status"
 	autoTidyKey    = "auto-tidy"
+	fenceKey       = "fence" // written to find out who may write
 )
 
 // decoded remembers what stored values came to, for what every mint reads.

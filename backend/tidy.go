@@ -26,7 +26,8 @@ import (
 //     another token of the account;
 //   - another mount's bears the name of an engine that is mounted elsewhere.
 //
-// Only the first two are ever acted on, and only where dry_run is false.
+// Only the first two are ever acted on, and only where dry_run is false; of an
+// exclusive account, where nothing is to be but what this ledger knows, all.
 
 // tidyOptions are what a tidy is asked to do.
 type tidyOptions struct {
@@ -257,17 +258,30 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 			Account: account, TokenID: t.ID, TokenName: t.Name,
 			Created: rfc3339(t.Created), Expires: rfc3339(t.Expires),
 		}
+		if t.ID == a.OwnTokenID {
+			continue
+		}
 		ofMount, id, ok := ledger.ParseName(t.Name)
 		found.ID = id
+		foreign := (*findings)(nil)
 		switch {
 		case !ok:
-			if a.Token != "" {
+			foreign = &s.Siblings
+			if a.Token != "" && a.OwnTokenID == "" {
 				found.Note = "it may be the one that the engine logs in with"
 			}
-			s.Siblings.add(found)
-			continue
 		case ofMount != mount && b.ledger.State(id) == "": // a mount's id can change
-			s.OtherMounts.add(found)
+			foreign = &s.OtherMounts
+		}
+		if foreign != nil {
+			if a.Exclusive && !s.DryRun {
+				if err := client.DeleteToken(ctx, t.ID); err != nil {
+					found.Note = err.Error()
+				}
+				found.Done = found.Note == ""
+				log.Warn("a token of an exclusive account that the engine did not make", "token_id", t.ID, "token_name", t.Name, "deleted", found.Done, "note", found.Note)
+			}
+			foreign.add(found)
 			continue
 		}
 		r, err := b.ledger.Read(ctx, id)
@@ -444,7 +458,8 @@ func (s *tidyStatus) data() map[string]any {
 		"accounts": append([]string{}, s.Accounts...), "accounts_done": s.Done, "token_count": s.Tokens,
 		"orphan_count": s.Orphans.Count, "orphan_deleted_count": s.Orphans.Done,
 		"lost_count": s.Lost.Count, "lost_forgotten_count": s.Lost.Done,
-		"sibling_count": s.Siblings.Count, "other_mount_count": s.OtherMounts.Count,
+		"sibling_count": s.Siblings.Count, "sibling_deleted_count": s.Siblings.Done,
+		"other_mount_count": s.OtherMounts.Count, "other_mount_deleted_count": s.OtherMounts.Done,
 	}
 	for field, f := range map[string]findings{"orphans": s.Orphans, "lost": s.Lost, "siblings": s.Siblings, "other_mounts": s.OtherMounts} {
 		list := make([]map[string]any, 0, len(f.First))
