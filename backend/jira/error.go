@@ -99,17 +99,22 @@ func (a *answer) nonsense(words string) *Error {
 	return (&Error{Kind: Nonsense, Status: a.status, Words: words}).of(a.call)
 }
 
+// denied is an error about an answer in which Jira says no to l.
+func (a *answer) denied(l *login) *Error {
+	return (&Error{Kind: Denied, Status: a.status, Words: a.words(l), Refusing: true}).of(a.call)
+}
+
 // words finds what Jira says to l in the body of an error: one of the four
 // shapes of JSON that its parts use, plain text, or the title of a page.
 func (a *answer) words(l *login) string {
 	switch {
 	case a.isHTML():
 		if m := titlePattern.FindSubmatch(a.body); m != nil {
-			return fmt.Sprintf("a web page, titled %q", l.quote(html.UnescapeString(string(m[1]))))
+			return fmt.Sprintf("a web page, titled %q", l.quote(html.UnescapeString(string(m[1])), a.call.secret))
 		}
 		return "a web page"
 	case strings.HasPrefix(a.header.Get("Content-Type"), "text/plain"):
-		return l.quote(string(a.body))
+		return l.quote(string(a.body), a.call.secret)
 	case a.status < 400:
 		return ""
 	}
@@ -130,7 +135,7 @@ func (a *answer) words(l *login) string {
 	if shape.Error != "" {
 		said = append(said, shape.Error)
 	}
-	return l.quote(strings.Join(said, "; "))
+	return l.quote(strings.Join(said, "; "), a.call.secret)
 }
 
 var (
@@ -140,11 +145,23 @@ var (
 	secretPattern = regexp.MustCompile(`[A-Za-z0-9+/_=-]{32,}`)
 )
 
+// refuse is the error about a call that is not made because value cannot be
+// what it has to be.
+func refuse(method, path, what, value string) *Error {
+	return &Error{
+		Kind: Denied, Method: method, Path: path, Unsent: true,
+		Words: fmt.Sprintf("%q is not the %s", tidyWords(value), what),
+	}
+}
+
 // quote makes foreign text fit to be quoted in an error, as tidyWords does,
-// and takes the login's own secrets out first, while they are still whole.
-func (l *login) quote(s string) string {
-	if l.Token != "" {
-		s = strings.ReplaceAll(s, l.Token, "[withheld]")
+// and takes the login's own secrets out first, while they are still whole, and
+// the call's own one, which may be empty.
+func (l *login) quote(s, secret string) string {
+	for _, whole := range []string{secret, l.Token} {
+		if whole != "" {
+			s = strings.ReplaceAll(s, whole, "[withheld]")
+		}
 	}
 	if l.Password != "" {
 		basic := basicAuth(l.Login)

@@ -73,18 +73,20 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// scripted is a network on which Jira answers requests for tokens with tokens,
-// and those for the user with me.
+// scripted is a network on which Jira answers requests for tokens, users and
+// projects with said, and those for who the user is and may do with me.
 type scripted struct {
-	login      Login
-	tokens, me reply
-	sent       []*http.Request
+	login    Login
+	said, me reply
+	sent     []*http.Request
 }
 
 func (s *scripted) answer(req *http.Request) (*http.Response, error) {
 	s.sent = append(s.sent, req)
-	if strings.HasPrefix(req.URL.Path, "/jira"+tokensPath) {
-		return s.tokens.answer(req, s.login), nil
+	for _, path := range []string{tokensPath, usersPath, membersPath, projectsPath} {
+		if strings.HasPrefix(req.URL.Path, "/jira"+path) {
+			return s.said.answer(req, s.login), nil
+		}
 	}
 	return s.me.answer(req, s.login), nil
 }
@@ -166,9 +168,9 @@ func FuzzCreateToken(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, basic bool, status int, kind, user string, which byte, other, body string, cut bool, meStatus int, meUser, me string) {
 		s := &scripted{
-			login:  fuzzBearer,
-			tokens: reply{status, kind, user, which, other, body, cut},
-			me:     reply{status: meStatus, user: meUser, body: me},
+			login: fuzzBearer,
+			said:  reply{status, kind, user, which, other, body, cut},
+			me:    reply{status: meStatus, user: meUser, body: me},
 		}
 		if basic {
 			s.login = fuzzBasic
@@ -215,9 +217,9 @@ func FuzzTokens(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, status int, kind, user, body string, meStatus int, meUser, me string) {
 		s := &scripted{
-			login:  fuzzBearer,
-			tokens: reply{status: status, kind: kind, user: user, body: body},
-			me:     reply{status: meStatus, user: meUser, body: me},
+			login: fuzzBearer,
+			said:  reply{status: status, kind: kind, user: user, body: body},
+			me:    reply{status: meStatus, user: meUser, body: me},
 		}
 		list, err := s.client(t).Tokens(t.Context())
 		if err != nil {
@@ -254,9 +256,9 @@ func FuzzDeleteToken(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, id string, status int, kind, user, body string, meStatus int, meUser, me string) {
 		s := &scripted{
-			login:  fuzzBearer,
-			tokens: reply{status: status, kind: kind, user: user, body: body},
-			me:     reply{status: meStatus, user: meUser, body: me},
+			login: fuzzBearer,
+			said:  reply{status: status, kind: kind, user: user, body: body},
+			me:    reply{status: meStatus, user: meUser, body: me},
 		}
 		id = spell(s.login, id)
 		err := s.client(t).DeleteToken(t.Context(), id)
@@ -280,6 +282,96 @@ func FuzzDeleteToken(f *testing.F) {
 		}
 		if user == "" && strings.Contains(spell(s.login, body), `"id":`+id+`,"name"`) {
 			t.Errorf("it is gone, says a list with it: %q", body)
+		}
+	})
+}
+
+// FuzzDirectory: a user, his absence, his end and a project's roles are read
+// only from an answer that says them to the login's own user, no error tells a
+// secret, and a user who may have been made is not said not to be.
+func FuzzDirectory(f *testing.F) {
+	const groups = `"groups":{"size":1,"items":[{"name":"staff"}]}`
+	for _, body := range []string{
+		`{"name":"temp","key":"K2","active":true,` + groups + `}`, `{"name":"TEMP","key":"K2","active":false,` + groups + `}`, `{"name":"temp","key":"K2","active":false}`,
+		`{"name":"{N}","key":"{J}",` + groups + `}`, `{"errorMessages":["{J} {N}"],"errors":{"password":"{N}"}}`, `{"errorMessages":null}`, `{"errors":{}}`, `{"message":"{N}"}`,
+		`{"Developers":"https://jira.example.com/rest/api/2/project/OPS/role/10001"}`, `{"{J}":"{J}"}`, `{}`, `null`, ``, `[]`, `<html><title>{N}{H}</title>`, `{N}`,
+	} {
+		for _, status := range []int{200, 201, 204, 400, 404} {
+			f.Add(status, "application/json", "ci", body, false, 200, "ci", fuzzMe)
+			f.Add(status, "", "", body, false, 200, "", fuzzMe)
+		}
+		f.Add(200, "", "other", body, true, 200, "other", `{"name":"other","key":"K2"}`)
+		f.Add(404, "text/html", "anonymous", body, false, 401, "anonymous", "")
+	}
+	f.Fuzz(func(t *testing.T, status int, kind, user, body string, cut bool, meStatus int, meUser, me string) {
+		s := &scripted{
+			login: fuzzBearer,
+			said:  reply{status: status, kind: kind, user: user, body: body, cut: cut},
+			me:    reply{status: meStatus, user: meUser, body: me},
+		}
+		c, said := s.client(t), spell(s.login, body)
+		believed := func(what string, statuses ...int) {
+			t.Helper()
+			if !slices.Contains(statuses, status) || cut || !s.isOurs(user) {
+				t.Errorf("%s, by an answer with %d to %q, cut: %v: %q", what, status, user, cut, said)
+			}
+		}
+		if u, err := c.CreateUser(t.Context(), NewUser{Name: "temp", Password: fuzzNewToken}); err != nil {
+			s.fits(t, err)
+			if refusal := status == 429 || status >= 400 && status < 500 && status != 408; NothingMade(err) && !refusal {
+				t.Errorf("after %d nobody is said to be made: %v", status, err)
+			}
+		} else if status != 201 || cut || user != "" && !s.isOurs(user) || !strings.EqualFold(u.Name, "temp") || u.Key == "" {
+			t.Errorf("%d to %q, cut: %v: %q is read as %+v", status, user, cut, said, u)
+		}
+		if n := s.count(http.MethodPost); n != 1 && status != http.StatusTooManyRequests {
+			t.Errorf("it was sent %d times", n)
+		}
+		c = s.client(t)
+		u, groups, found, err := c.FindUser(t.Context(), "temp")
+		switch {
+		case err != nil:
+			s.fits(t, err)
+			if found || groups != nil || u != (User{}) {
+				t.Errorf("with the error came %+v, %v, %v", u, groups, found)
+			}
+		case found:
+			believed("found", 200)
+			if !strings.EqualFold(u.Name, "temp") || u.Key == "" || slices.Contains(groups, "") || !strings.Contains(strings.ToLower(said), `"active"`) {
+				t.Errorf("%q is read as %+v, %v", said, u, groups)
+			}
+		default:
+			believed("not found", 404)
+			if said := strings.ToLower(said); !strings.Contains(said, "error") || u != (User{}) || groups != nil {
+				t.Errorf("%q is read as %+v, %v", said, u, groups)
+			}
+		}
+		// What of Jira's answers is his being told to be gone is FindUser's,
+		// which is answered alike.
+		for what, err := range map[string]error{
+			"deleted":        s.client(t).DeleteUser(t.Context(), "temp"),
+			"deactivated":    s.client(t).Deactivate(t.Context(), "temp"),
+			"password set":   s.client(t).SetPassword(t.Context(), "temp", fuzzNewToken),
+			"out of a group": s.client(t).RemoveFromGroup(t.Context(), "staff", "temp"),
+			"out of a role":  s.client(t).RemoveFromRole(t.Context(), "OPS", "10001", "temp"),
+		} {
+			if err != nil {
+				s.fits(t, err)
+				continue
+			}
+			believed(what, map[string][]int{
+				"deleted": {204, 404}, "deactivated": {200}, "password set": {204}, "out of a group": {200, 404}, "out of a role": {204, 404},
+			}[what]...)
+		}
+		if ids, err := s.client(t).ProjectRoles(t.Context(), "OPS"); err != nil {
+			s.fits(t, err)
+		} else {
+			believed("roles", 200)
+			for name, id := range ids {
+				if !isKey(id) {
+					t.Errorf("role %q has the id %q", name, id)
+				}
+			}
 		}
 	})
 }
@@ -316,6 +408,11 @@ func FuzzWhoAmI(f *testing.F) {
 			s.fits(t, err)
 		} else if status != 200 || !s.isOurs(user) || admin && !strings.Contains(strings.ToLower(said), "true") {
 			t.Errorf("%d %q to %q is read as %v", status, said, user, admin)
+		}
+		if have, err := s.client(t).Permissions(t.Context(), "OPS"); err != nil {
+			s.fits(t, err)
+		} else if _, listed := have["ADMINISTER"]; status != 200 || !s.isOurs(user) || !listed {
+			t.Errorf("%d %q to %q is read as %v", status, said, user, have)
 		}
 		if info, err := s.client(t).ServerInfo(t.Context()); err != nil {
 			s.fits(t, err)

@@ -1,5 +1,6 @@
 // Package jira speaks to Jira Data Center over HTTP: personal access tokens,
-// and who a credential belongs to. It knows nothing of Vault and imports the
+// who a credential belongs to, and, for an administrator, users, their groups
+// and their roles in projects. It knows nothing of Vault and imports the
 // standard library alone.
 //
 // A [Site] is one Jira: its address, its transport and the [Gate] that bounds
@@ -16,15 +17,16 @@
 //     that nothing was created, and it runs to its end even if the caller's
 //     context does not. [NothingMade] tells an error after which nothing can
 //     exist from one after which something may.
-//   - [Client.DeleteToken] and [Client.Tokens] succeed only on an answer that
-//     was given to the login's own user. Jira serves a dead token as an
+//   - [Client.DeleteToken], [Client.Tokens] and the calls that find, end or
+//     take something from a user succeed only on an answer that was given to
+//     the login's own user. Jira serves a dead token as an
 //     anonymous visitor, often with 200, and proxies answer 404 in Jira's
 //     stead; neither proves anything.
 //   - A password that Jira refused is not tried again by that Client: three
 //     wrong ones lock a Jira user out. For the same reason a Client sends its
 //     password in one call at a time; tokens know no such limit.
 //   - No redirect is followed, so a credential reaches no other host.
-//   - No error text holds a credential.
+//   - No error text holds a credential, be it the login's or a new one.
 //
 // Methods are safe for concurrent use. Each honours its context's deadline,
 // which ought to be set: [Options.Timeout] bounds one try, not the waiting

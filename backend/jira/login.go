@@ -176,10 +176,10 @@ func (c *Client) prove(ctx context.Context, a *answer, absent func() error) erro
 	case u.Key != c.login.Key && !strings.EqualFold(u.Name, c.login.Username):
 		return (&Error{
 			Kind: Refused, Status: a.status,
-			Words: fmt.Sprintf("the credential belongs to %q, not to %q", c.login.quote(u.Name), c.login.Username),
+			Words: fmt.Sprintf("the credential belongs to %q, not to %q", c.login.quote(u.Name, a.call.secret), c.login.Username),
 		}).of(a.call)
 	case a.user != "" && !names(a.user, u.Name):
-		return a.nonsense(fmt.Sprintf("the answer was given to %q, not to %q", c.login.quote(a.user), c.login.quote(u.Name)))
+		return a.nonsense(fmt.Sprintf("the answer was given to %q, not to %q", c.login.quote(a.user, a.call.secret), c.login.quote(u.Name, a.call.secret)))
 	case a.user == "" && me.user != "":
 		return a.nonsense("the answer does not name the user, which this Jira does: something before it has answered in its stead")
 	case a.user == "" && absent != nil:

@@ -24,8 +24,9 @@ type call struct {
 	method string
 	path   string // below the site's URL; needs no escaping
 	query  url.Values
-	body   any   // sent as JSON unless nil
-	want   []int // the statuses that mean success
+	body   any    // sent as JSON unless nil
+	secret string // in the body, and to be quoted in no error
+	want   []int  // the statuses that mean success
 	// once: repeating the call may do its work twice, so it is repeated only
 	// when the last try certainly did nothing, and a try that is under way is
 	// not cut off by a caller who goes away, only by his deadline.
@@ -186,7 +187,7 @@ func (c *Client) build(ctx context.Context, cl call) (*http.Request, error) {
 
 // network says what kind of failure err, from sending cl, is.
 func (c *Client) network(cl call, err error) *Error {
-	e := &Error{Kind: Down, Words: c.login.quote(err.Error()), cause: err}
+	e := &Error{Kind: Down, Words: c.login.quote(err.Error(), cl.secret), cause: err}
 	dialing, certificate := (*net.OpError)(nil), (*tls.CertificateVerificationError)(nil)
 	switch {
 	case errors.As(err, &dialing) && (dialing.Op == "dial" || dialing.Op == "proxyconnect"):
@@ -224,7 +225,7 @@ func (c *Client) fault(a *answer, err error) *Error {
 		}
 		return e
 	case a.status >= 300 && a.status < 400:
-		return &Error{Kind: Nonsense, Words: "a redirect to " + c.login.quote(redirectTarget(a)), Advice: "it is not followed; set the site's url to where Jira answers itself"}
+		return &Error{Kind: Nonsense, Words: "a redirect to " + c.login.quote(redirectTarget(a), a.call.secret), Advice: "it is not followed; set the site's url to where Jira answers itself"}
 	case !slices.Contains(a.call.want, a.status):
 		if a.status < 400 || a.status == http.StatusRequestTimeout || isHTML || err != nil {
 			return &Error{Kind: Nonsense, Words: said}
@@ -233,7 +234,7 @@ func (c *Client) fault(a *answer, err error) *Error {
 	case len(a.body) > mostBody:
 		return &Error{Kind: Nonsense, Words: fmt.Sprintf("the body is longer than %d bytes", mostBody)}
 	case err != nil:
-		return &Error{Kind: Nonsense, Words: "the body was cut short: " + c.login.quote(err.Error())}
+		return &Error{Kind: Nonsense, Words: "the body was cut short: " + c.login.quote(err.Error(), a.call.secret)}
 	case isHTML:
 		return &Error{Kind: Nonsense, Words: said, Advice: "a login page or a proxy answered in Jira's stead"}
 	case !c.login.anonymous() && a.user == "anonymous":
@@ -254,7 +255,7 @@ func (c *Client) forbidden(a *answer, said string, isHTML bool) *Error {
 	switch {
 	case denied != "":
 		return &Error{
-			Kind: Refused, Refusing: true, Words: c.login.quote(denied),
+			Kind: Refused, Refusing: true, Words: c.login.quote(denied, a.call.secret),
 			Advice: "Jira has locked this user's logins: a person must log in at Jira's web page once, then write the credential again",
 		}
 	case a.status == http.StatusUnauthorized && !known:

@@ -448,6 +448,25 @@ func TestRequestsOnTheWire(t *testing.T) {
 	wants(t, err, Denied)
 	_, err = nobody.ServerInfo(ctx)
 	wants(t, err, Denied)
+	_, err = token.CreateUser(ctx, NewUser{Name: "te&mp", Password: `p"`, Email: "t@example.com", DisplayName: "T", ApplicationKeys: []string{"jira-software"}})
+	wants(t, err, Denied)
+	_, err = token.CreateUser(ctx, NewUser{Name: "temp"})
+	wants(t, err, Denied)
+	_, _, _, err = token.FindUser(ctx, "te&mp+/..")
+	wants(t, err, Denied)
+	wants(t, token.DeleteUser(ctx, "te&mp"), Denied)
+	wants(t, token.Deactivate(ctx, "te&mp"), Denied)
+	wants(t, token.SetPassword(ctx, "te&mp", `p"`), Denied)
+	wants(t, token.AddToGroup(ctx, "a/b", "temp"), Denied)
+	wants(t, token.RemoveFromGroup(ctx, "a/b", "te&mp"), Denied)
+	_, err = token.ProjectRoles(ctx, "OPS")
+	wants(t, err, Denied)
+	wants(t, token.AddToRole(ctx, "OPS", "10001", "temp"), Denied)
+	wants(t, token.RemoveFromRole(ctx, "OPS", "10001", "te&mp"), Denied)
+	_, err = token.Permissions(ctx, "OPS")
+	wants(t, err, Denied)
+	_, err = token.Permissions(ctx, "")
+	wants(t, err, Denied)
 
 	const ours = "|vault-plugin-secrets-jira"
 	want := []string{
@@ -456,6 +475,24 @@ func TestRequestsOnTheWire(t *testing.T) {
 		`DELETE /jira/rest/pat/latest/tokens/412|application/json|Basic Y2k6cA==|application/json|` + ours + `|no-check|`,
 		`GET /jira/rest/api/2/mypermissions?permissions=ADMINISTER%2CSYSTEM_ADMIN|application/json|Bearer t|application/json|` + ours + `|no-check|`,
 		`GET /jira/rest/api/2/serverInfo|application/json||application/json|` + ours + `|no-check|`,
+	}
+	for _, call := range []string{
+		`POST /jira/rest/api/2/user%{"applicationKeys":["jira-software"],"displayName":"T","emailAddress":"t@example.com","name":"te\u0026mp","notification":false,"password":"p\""}`,
+		`POST /jira/rest/api/2/user%{"applicationKeys":[],"displayName":"","emailAddress":"","name":"temp","notification":false,"password":""}`,
+		`GET /jira/rest/api/2/user?expand=groups&username=te%26mp%2B%2F..%`,
+		`DELETE /jira/rest/api/2/user?username=te%26mp%`,
+		`PUT /jira/rest/api/2/user?username=te%26mp%{"active":false}`,
+		`PUT /jira/rest/api/2/user/password?username=te%26mp%{"password":"p\""}`,
+		`POST /jira/rest/api/2/group/user?groupname=a%2Fb%{"name":"temp"}`,
+		`DELETE /jira/rest/api/2/group/user?groupname=a%2Fb&username=te%26mp%`,
+		`GET /jira/rest/api/2/project/OPS/role%`,
+		`POST /jira/rest/api/2/project/OPS/role/10001%{"user":["temp"]}`,
+		`DELETE /jira/rest/api/2/project/OPS/role/10001?user=te%26mp%`,
+		`GET /jira/rest/api/2/mypermissions?projectKey=OPS%`,
+		`GET /jira/rest/api/2/mypermissions%`,
+	} {
+		last := strings.LastIndexByte(call, '%') // the last one stands between address and body
+		want = append(want, call[:last]+`|application/json|Bearer t|application/json|`+ours+`|no-check|`+call[last+1:])
 	}
 	if !slices.Equal(have, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(have, "\n"), strings.Join(want, "\n"))

@@ -66,7 +66,7 @@ func (c *Client) CreateToken(ctx context.Context, name string, days int) (t Toke
 	case made.Secret == "" || len(made.Secret) > 4096 || strings.ContainsFunc(made.Secret, notInHeader):
 		err = errors.New("its rawToken is missing or could not be sent in a header")
 	case t.Name != name:
-		err = fmt.Errorf("it is named %q instead of %q", c.login.quote(t.Name), name)
+		err = fmt.Errorf("it is named %q instead of %q", c.login.quote(t.Name, ""), name)
 	}
 	if err != nil {
 		return Token{}, "", a.nonsense("of the new token: " + err.Error())
@@ -116,7 +116,7 @@ func (c *Client) TokensDated(ctx context.Context) ([]Token, time.Time, error) {
 // before. It goes before other calls where the gate is narrow.
 func (c *Client) DeleteToken(ctx context.Context, id string) error {
 	if !isKey(id) {
-		return &Error{Kind: Denied, Method: http.MethodDelete, Path: tokensPath, Unsent: true, Words: fmt.Sprintf("%q is not the id of a token", tidyWords(id))}
+		return refuse(http.MethodDelete, tokensPath, "id of a token", id)
 	}
 	a, err := c.do(ctx, call{
 		method: http.MethodDelete, path: tokensPath + "/" + id,

@@ -42,18 +42,41 @@ func (c *Client) myself(ctx context.Context, urgent bool) (User, *answer, error)
 // administrator or a system administrator. To administer a project does not
 // count.
 func (c *Client) Administrator(ctx context.Context) (bool, error) {
-	a, err := c.do(ctx, call{
-		method: http.MethodGet, path: "/rest/api/2/mypermissions",
-		// Data Center answers with all permissions whatever is asked; newer
-		// versions may want to be told which.
-		query: url.Values{"permissions": {"ADMINISTER,SYSTEM_ADMIN"}},
-		want:  []int{http.StatusOK},
-	})
-	if err != nil {
-		return false, err
+	// Data Center answers with all permissions whatever is asked; newer
+	// versions may want to be told which.
+	have, err := c.permissions(ctx, url.Values{"permissions": {"ADMINISTER,SYSTEM_ADMIN"}})
+	return have["ADMINISTER"] || have["SYSTEM_ADMIN"], err
+}
+
+// Permissions tells which permissions the login's user has, by Jira's keys for
+// them: of the project with that key, or, where projectKey is empty, Jira's own
+// and those that he has in any project. One that he lacks is listed as false.
+// A project that he does not see, or that is not there, is an error of kind
+// [Denied].
+func (c *Client) Permissions(ctx context.Context, projectKey string) (map[string]bool, error) {
+	query := url.Values{}
+	if projectKey != "" {
+		if !isProjectKey(projectKey) {
+			return nil, refuse(http.MethodGet, permissionsPath, "key of a project", projectKey)
+		}
+		query.Set("projectKey", projectKey)
 	}
+	return c.permissions(ctx, query)
+}
+
+const permissionsPath = "/rest/api/2/mypermissions"
+
+func (c *Client) permissions(ctx context.Context, query url.Values) (map[string]bool, error) {
+	a, err := c.do(ctx, call{method: http.MethodGet, path: permissionsPath, query: query, want: []int{http.StatusOK, http.StatusNotFound}})
+	if err != nil {
+		return nil, err
+	}
+	// Jira tells an anonymous visitor, too, that there is no such project.
 	if err := c.prove(ctx, a, nil); err != nil {
-		return false, err
+		return nil, err
+	}
+	if a.status == http.StatusNotFound {
+		return nil, a.denied(c.login)
 	}
 	var mine struct {
 		Permissions map[string]struct {
@@ -61,12 +84,16 @@ func (c *Client) Administrator(ctx context.Context) (bool, error) {
 		} `json:"permissions"`
 	}
 	if err := a.decode(&mine); err != nil {
-		return false, err
+		return nil, err
 	}
 	if _, ok := mine.Permissions["ADMINISTER"]; !ok {
-		return false, a.nonsense("a list of permissions without ADMINISTER")
+		return nil, a.nonsense("a list of permissions without ADMINISTER")
 	}
-	return mine.Permissions["ADMINISTER"].Have || mine.Permissions["SYSTEM_ADMIN"].Have, nil
+	have := make(map[string]bool, len(mine.Permissions))
+	for key, permission := range mine.Permissions {
+		have[key] = permission.Have
+	}
+	return have, nil
 }
 
 // ServerInfo is what a site says of itself.

@@ -88,6 +88,23 @@ func (s *Server) AddRole(projectKey, role, name string) {
 	p.roles[id][s.mustUser(name).Key] = true
 }
 
+// Members lists the logins of those who have one of the roles Users, Developers and Administrators in a project. It panics if
+// there is no such project or role.
+func (s *Server) Members(projectKey, role string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, id := s.byProject[strings.ToUpper(projectKey)], roleIDs[role]
+	if p == nil || id == 0 {
+		panic(fmt.Sprintf("jiratest: there is no role %q in a project %q", role, projectKey))
+	}
+	var list []string
+	for key := range p.roles[id] {
+		list = append(list, s.byKey[key].Name)
+	}
+	slices.Sort(list)
+	return list
+}
+
 // sees says that u may browse p and write to it.
 func (s *Server) sees(u *user, p *project) bool {
 	if u == nil {

@@ -118,6 +118,17 @@ func (s *Server) setUser(u *user, to User) bool {
 	return true
 }
 
+// Users lists the users that were not deleted, by login.
+func (s *Server) Users() []User {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []User
+	for _, login := range slices.Sorted(maps.Keys(s.byLogin)) {
+		list = append(list, s.byLogin[login].copy())
+	}
+	return list
+}
+
 // DeleteUser deletes a user with his tokens, sessions and roles, and does nothing if there is none.
 func (s *Server) DeleteUser(name string) {
 	s.mu.Lock()
