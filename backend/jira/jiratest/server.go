@@ -2,8 +2,8 @@
 // roles and issues, and everything that goes wrong on the way to them.
 //
 // A test calls [New], adds users with [Server.AddUser], points its client at [Server.URL], and afterwards asks
-// [Server.Tokens], [Server.Calls] and [Server.Count] what happened. [New] fails the test that leaves a live token
-// behind. [Server.Fault] makes chosen calls go wrong, always in the same way, and [Switches] changes what an
+// [Server.Tokens], [Server.Users], [Server.Calls] and [Server.Count] what happened. [New] fails the test that leaves a
+// live token or a throw-away user behind. [Server.Fault] makes chosen calls go wrong, always in the same way, and [Switches] changes what an
 // administrator may have set and what nobody has confirmed of a real Jira; [Facts] lists the latter.
 //
 // The zero [Options] are a healthy Jira with its default settings. It is strict where a real Jira is: it wants the XSRF
@@ -22,8 +22,10 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -119,7 +121,8 @@ func Start(o Options) (*Server, error) {
 }
 
 // New starts a Jira for one test and closes it afterwards. It then fails the test for each token the engine made (its name
-// starts with "vault-") that is still there and not expired, unless [Server.Leave] was called.
+// starts with "vault-") that is still there and not expired, and for each user of such a name who is still active, unless
+// [Server.Leave] was called.
 func New(t testing.TB, o Options) *Server {
 	t.Helper()
 	s, err := Start(o)
@@ -130,6 +133,9 @@ func New(t testing.TB, o Options) *Server {
 		s.Close()
 		for _, k := range s.left() {
 			t.Errorf("the test left token %d, %q of %s, alive in Jira", k.ID, k.Name, k.User)
+		}
+		for _, name := range s.leftUsers() {
+			t.Errorf("the test left user %q active in Jira", name)
 		}
 	})
 	return s
@@ -153,13 +159,29 @@ func (s *Server) left() []Token {
 	return left
 }
 
+// leftUsers lists the engine's users whom a test should have ended.
+func (s *Server) leftUsers() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leave {
+		return nil
+	}
+	var left []string
+	for _, login := range slices.Sorted(maps.Keys(s.byLogin)) {
+		if strings.HasPrefix(login, "vault-") && !s.byLogin[login].Inactive {
+			left = append(left, login)
+		}
+	}
+	return left
+}
+
 // URL returns the base address with the context path and without a trailing slash.
 func (s *Server) URL() string { return s.url }
 
 // CA returns the certificate authority as PEM, or nil without TLS. It covers 127.0.0.1, ::1 and localhost.
 func (s *Server) CA() []byte { return s.ca }
 
-// Leave says that the test means to leave live tokens behind.
+// Leave says that the test means to leave live tokens and users behind.
 func (s *Server) Leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

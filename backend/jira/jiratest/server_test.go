@@ -158,7 +158,7 @@ func (e *errorsOf) Errorf(format string, args ...any) {
 	e.errors = append(e.errors, fmt.Sprintf(format, args...))
 }
 
-func TestLiveTokensFailTheTest(t *testing.T) {
+func TestWhatIsLeftAliveFailsTheTest(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		do   func(s *jiratest.Server)
@@ -174,7 +174,18 @@ func TestLiveTokensFailTheTest(t *testing.T) {
 			s.Mint("ci", "vault-n", 1)
 			s.SetUser("ci", func(u *jiratest.User) { u.Inactive = true })
 		}, 1},
-		{"on purpose", func(s *jiratest.Server) { s.Mint("ci", "vault-n", 1); s.Leave() }, 0},
+		{"throw-away user", func(s *jiratest.Server) {
+			s.AddUser(jiratest.User{Name: "Vault-a"})
+			s.AddUser(jiratest.User{Name: "vault-b"})
+			s.AddUser(jiratest.User{Name: "not-vault-c"})
+		}, 2},
+		{"throw-away user deactivated", func(s *jiratest.Server) { s.AddUser(jiratest.User{Name: "vault-a", Inactive: true}) }, 0},
+		{"throw-away user deleted", func(s *jiratest.Server) { s.AddUser(jiratest.User{Name: "vault-a"}); s.DeleteUser("vault-a") }, 0},
+		{"on purpose", func(s *jiratest.Server) {
+			s.Mint("ci", "vault-n", 1)
+			s.AddUser(jiratest.User{Name: "vault-a"})
+			s.Leave()
+		}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tb := &errorsOf{TB: t}
