@@ -44,6 +44,13 @@ func TestALeaseWhicheverWayItTurnsOut(t *testing.T) {
 		"ServerInfoLogin":     {ServerInfoLogin: true},
 		"RetryAfterAbsent":    {RetryAfterAbsent: true},
 		"RetryAfterZero":      {RetryAfterZero: true},
+		"DirectoryReadOnly":   {DirectoryReadOnly: true},
+		"GroupsReadOnly":      {GroupsReadOnly: true},
+		"DeleteBusyUsers":     {DeleteBusyUsers: true},
+		"Seats":               {Seats: 1},
+		"UserLag":             {UserLag: time.Minute},
+		"UnknownGroupStatus":  {UnknownGroupStatus: 400},
+		"NotMemberStatus":     {NotMemberStatus: 400},
 		// These leave one of the two ways to log in.
 		"PATMayNotMint":   {PATMayNotMint: true},
 		"PATMayNotDelete": {PATMayNotDelete: true},

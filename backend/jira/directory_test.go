@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"vault-plugin-secrets-jira/backend/jira/jiratest"
 )
@@ -682,6 +684,216 @@ func TestPermissions(t *testing.T) {
 		}
 		if err := root.RemoveFromRole(t.Context(), "SECRET", "10002", "ci"); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestThrowAwayUserWhicheverWayItTurnsOut makes a user, lets him make a token,
+// takes all from him that he was given, and ends him, twice.
+func TestThrowAwayUserWhicheverWayItTurnsOut(t *testing.T) {
+	for name, change := range map[string]func(*jiratest.Switches){
+		"default":            func(*jiratest.Switches) {},
+		"XAUserNameAbsent":   func(s *jiratest.Switches) { s.XAUserNameAbsent = true },
+		"DeleteBusyUsers":    func(s *jiratest.Switches) { s.DeleteBusyUsers = true },
+		"Seats":              func(s *jiratest.Switches) { s.Seats = 2 }, // victim has the other
+		"UserLag":            func(s *jiratest.Switches) { s.UserLag = time.Minute },
+		"UnknownGroupStatus": func(s *jiratest.Switches) { s.UnknownGroupStatus = http.StatusBadRequest },
+		"NotMemberStatus":    func(s *jiratest.Switches) { s.NotMemberStatus = http.StatusBadRequest },
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			s, root := newDirectory(t, jiratest.Options{Now: func() time.Time { return start }})
+			s.SetSwitches(change)
+			s.AddProject(jiratest.Project{Key: "SECRET", Restricted: true})
+			ctx := t.Context()
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			find := func(name string) (string, bool) {
+				t.Helper()
+				u, groups, found, err := root.FindUser(ctx, name)
+				must(err)
+				return fmt.Sprint(u.Active, groups), found
+			}
+			n := temp
+			n.Name = "vault-temp"
+			made, err := root.CreateUser(ctx, n)
+			must(err)
+			if _, found := find(n.Name); found == (name == "UserLag") {
+				t.Errorf("found at once: %v", found)
+			}
+			must(root.AddToGroup(ctx, "staff", n.Name))
+			must(root.AddToRole(ctx, "SECRET", "10001", n.Name))
+			_, err = root.CreateUser(ctx, n)
+			wants(t, err, Denied, "already exists")
+			if !NothingMade(err) {
+				t.Errorf("a name that is taken: %v", err)
+			}
+
+			own := root.site.As(Login{Username: n.Name, Key: made.Key, Password: n.Password})
+			_, secret, err := own.CreateToken(ctx, "vault-nightly", 1)
+			must(err)
+			his := root.site.As(Login{Username: n.Name, Key: made.Key, Token: secret})
+			if have, err := his.Permissions(ctx, "SECRET"); err != nil || !have["EDIT_ISSUES"] || have["ADMINISTER_PROJECTS"] {
+				t.Errorf("he may %v, %v", have, err)
+			}
+			must(root.SetPassword(ctx, n.Name, "another password"))
+			_, err = root.site.As(own.login.Login).Myself(ctx)
+			wants(t, err, Refused)
+			_, err = his.Myself(ctx)
+			must(err)
+			s.Advance(time.Minute)
+			if have, found := find(n.Name); !found || have != "true [jira-software-users staff]" {
+				t.Errorf("found %v: %s", found, have)
+			}
+			must(root.RemoveFromRole(ctx, "SECRET", "10001", n.Name))
+			must(root.RemoveFromRole(ctx, "SECRET", "10001", n.Name))
+			_, err = his.Permissions(ctx, "SECRET")
+			wants(t, err, Denied)
+			must(root.RemoveFromGroup(ctx, "staff", n.Name))
+			must(root.RemoveFromGroup(ctx, "staff", n.Name))
+			must(root.RemoveFromGroup(ctx, "nobodys", n.Name))
+
+			must(root.Deactivate(ctx, n.Name))
+			must(root.Deactivate(ctx, n.Name))
+			if have, found := find(n.Name); !found || have != "false [jira-software-users]" {
+				t.Errorf("found %v: %s", found, have)
+			}
+			_, err = root.site.As(his.login.Login).Myself(ctx)
+			wants(t, err, Refused)
+			s.SetUser(n.Name, func(u *jiratest.User) { u.Inactive = false })
+			_, err = root.site.As(his.login.Login).Myself(ctx)
+			must(err)
+
+			must(root.DeleteUser(ctx, n.Name))
+			must(root.DeleteUser(ctx, n.Name))
+			if _, found := find(n.Name); found {
+				t.Error("found after his end")
+			}
+			must(root.RemoveFromGroup(ctx, "staff", n.Name))
+			must(root.RemoveFromRole(ctx, "SECRET", "10001", n.Name))
+			wants(t, root.Deactivate(ctx, n.Name), Denied, "404")
+			wants(t, root.SetPassword(ctx, n.Name, "x"), Denied, "404")
+			_, err = root.site.As(his.login.Login).Myself(ctx)
+			wants(t, err, Refused)
+		})
+	}
+}
+
+// TestUsersThatAreRefused: by a directory that is read-only, and for want of a
+// seat, of which a user without an application needs none.
+func TestUsersThatAreRefused(t *testing.T) {
+	for name, change := range map[string]func(*jiratest.Switches){
+		"default":           func(*jiratest.Switches) {},
+		"DirectoryReadOnly": func(s *jiratest.Switches) { s.DirectoryReadOnly = true },
+		"Seats":             func(s *jiratest.Switches) { s.Seats = 1 },
+	} {
+		s, c := newDirectory(t, jiratest.Options{})
+		s.SetSwitches(change)
+		_, err := c.CreateUser(t.Context(), temp)
+		if name == "default" {
+			if err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		wants(t, err, Denied, "400", "Cannot add user")
+		if _, there := userNamed(s, "temp"); there || !NothingMade(err) {
+			t.Errorf("%s: he is there: %v; %v", name, there, err)
+		}
+		n := temp
+		n.ApplicationKeys = nil
+		if _, err := c.CreateUser(t.Context(), n); (err == nil) != (name == "Seats") {
+			t.Errorf("%s: without an application: %v", name, err)
+		}
+	}
+}
+
+// TestBusyUsers: who reported an issue may have to be deactivated instead.
+func TestBusyUsers(t *testing.T) {
+	for _, deleted := range []bool{false, true} {
+		s, c := newDirectory(t, jiratest.Options{Switches: jiratest.Switches{DeleteBusyUsers: deleted}})
+		s.AddIssue("OPS", "victim", "broken")
+		err := c.DeleteUser(t.Context(), "victim")
+		if deleted {
+			if err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		wants(t, err, Denied, "400", "reported issues")
+		if err := c.Deactivate(t.Context(), "victim"); err != nil {
+			t.Error(err)
+		}
+		if u, there := userNamed(s, "victim"); !there || !u.Inactive {
+			t.Errorf("he is there: %v, %+v", there, u)
+		}
+	}
+}
+
+// TestGroupsThatAreRefused: a member who cannot be taken out is not said to be
+// out, whichever status Jira has for those who are none.
+func TestGroupsThatAreRefused(t *testing.T) {
+	for _, unnamed := range []bool{false, true} {
+		for _, status := range []int{404, 400} {
+			s, c := newDirectory(t, jiratest.Options{Switches: jiratest.Switches{
+				UnknownGroupStatus: status, NotMemberStatus: status, XAUserNameAbsent: unnamed,
+			}})
+			ctx := t.Context()
+			wants(t, c.AddToGroup(ctx, "nobodys", "victim"), Denied, fmt.Sprint(status))
+			wants(t, c.AddToGroup(ctx, "staff", "victim"), Denied, "400")
+			wants(t, c.AddToGroup(ctx, "staff", "nobody"), Denied, "404")
+			s.SetSwitches(func(s *jiratest.Switches) { s.GroupsReadOnly = true })
+			err := c.AddToGroup(ctx, "staff", "other")
+			wants(t, err, Denied, "400", "read-only")
+			if !NothingMade(err) {
+				t.Error(err)
+			}
+			wants(t, c.RemoveFromGroup(ctx, "STAFF", "victim"), Denied) // Jira knows it by this name, too, or may
+			wants(t, c.RemoveFromGroup(ctx, "staff", "victim"), Denied, "400", "read-only")
+			for _, name := range []string{"other", "nobody"} { // neither is a member
+				if err := c.RemoveFromGroup(ctx, "staff", name); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			s.SetSwitches(func(s *jiratest.Switches) { s.GroupsReadOnly = false })
+			for _, name := range []string{"victim", "other", "nobody"} {
+				if err := c.RemoveFromGroup(ctx, "staff", name); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		}
+	}
+}
+
+// TestEndsGoFirst: what ends something goes before what makes something where
+// calls are short of room.
+func TestEndsGoFirst(t *testing.T) {
+	for name, call := range directoryCalls {
+		s, c := newDirectory(t, jiratest.Options{})
+		gate := NewGate(1)
+		c = newSite(t, s, Options{Gate: gate}).As(c.login.Login)
+		if err := gate.enter(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- call.call(ctx, c) }()
+		urgent := 0
+		for waiting := 0; waiting == 0; runtime.Gosched() {
+			gate.mu.Lock()
+			urgent, waiting = len(gate.urgent), len(gate.urgent)+len(gate.others)
+			gate.mu.Unlock()
+		}
+		cancel()
+		if err := <-ended; !Is(err, Busy) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if ends := call.method == "DELETE" || strings.HasPrefix(name, "Deactivate"); (urgent == 1) != ends {
+			t.Errorf("%s goes first: %v", name, urgent == 1)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func (s *Server) asked(q *request) *user {
 
 func (s *Server) getUser(q *request) answer {
 	u := s.asked(q)
-	if u == nil {
+	if u == nil || !passed(s.now(), u.made, s.switches.UserLag) {
 		return noUser(q.query.Get("username"))
 	}
 	return jsonAnswer(http.StatusOK, s.userJSON(u, q.query.Get("expand") == "groups"))
@@ -67,10 +67,25 @@ func (s *Server) postUser(q *request) answer {
 	if s.byLogin[strings.ToLower(name)] != nil {
 		return fieldAnswer("username", "A user with that username already exists.")
 	}
+	keys := []string{"jira-software"} // what Jira gives to whom no application is named
+	if named, ok := body.texts("applicationKeys"); ok && body.has("applicationKeys") {
+		keys = named
+	}
+	var groups []string
+	for _, key := range keys {
+		if applicationGroups[key] == "" {
+			return fieldAnswer("applicationKeys", fmt.Sprintf("There is no application with key '%s'.", key))
+		}
+		groups = append(groups, applicationGroups[key])
+	}
+	if len(groups) > 0 && !s.seatLeft() {
+		return messageAnswer(http.StatusBadRequest, "Cannot add user, your license has no user left.")
+	}
 	u := s.addUser(User{
 		Name: name, Password: cmp.Or(body.text("password"), rand.Text()), DisplayName: body.text("displayName"),
-		Email: body.text("emailAddress"), Groups: []string{usersGroup},
+		Email: body.text("emailAddress"), Groups: groups,
 	})
+	u.made = s.now()
 	return jsonAnswer(http.StatusCreated, s.userJSON(u, false))
 }
 
@@ -148,20 +163,24 @@ func (s *Server) setPassword(u *user, q *request) answer {
 	return emptyAnswer(http.StatusNoContent)
 }
 
-// noGroup refuses a call about a group that does not exist.
-func (s *Server) noGroup(group string) *answer {
-	if s.groups[group] {
-		return nil
+// noGroup refuses a call about a group that does not exist, or cannot be changed.
+func (s *Server) noGroup(group string, missing int) *answer {
+	a := messageAnswer(cmp.Or(missing, http.StatusNotFound), fmt.Sprintf("The group named '%s' does not exist.", group))
+	switch {
+	case !s.groups[group]:
+		return &a
+	case s.switches.GroupsReadOnly:
+		a = messageAnswer(http.StatusBadRequest, fmt.Sprintf("Cannot change group '%s', the directory is read-only.", group))
+		return &a
 	}
-	a := messageAnswer(http.StatusNotFound, fmt.Sprintf("The group named '%s' does not exist.", group))
-	return &a
+	return nil
 }
 
 func (s *Server) postMember(q *request) answer {
 	group := q.query.Get("groupname")
 	body, _ := q.object()
 	u := s.byLogin[strings.ToLower(body.text("name"))]
-	switch a := s.noGroup(group); {
+	switch a := s.noGroup(group, s.switches.UnknownGroupStatus); {
 	case !q.user.admin():
 		return forbiddenAnswer()
 	case a != nil:
@@ -178,7 +197,7 @@ func (s *Server) postMember(q *request) answer {
 func (s *Server) deleteMember(q *request) answer {
 	group := q.query.Get("groupname")
 	u := s.asked(q)
-	switch a := s.noGroup(group); {
+	switch a := s.noGroup(group, http.StatusNotFound); {
 	case !q.user.admin():
 		return forbiddenAnswer()
 	case a != nil:
@@ -186,7 +205,7 @@ func (s *Server) deleteMember(q *request) answer {
 	case u == nil:
 		return noUser(q.query.Get("username"))
 	case !slices.Contains(u.Groups, group):
-		return messageAnswer(http.StatusNotFound, fmt.Sprintf("User '%s' is not a member of '%s'", u.Name, group))
+		return messageAnswer(cmp.Or(s.switches.NotMemberStatus, http.StatusNotFound), fmt.Sprintf("User '%s' is not a member of '%s'", u.Name, group))
 	}
 	u.Groups = slices.DeleteFunc(slices.Clone(u.Groups), func(g string) bool { return g == group })
 	return emptyAnswer(http.StatusOK)

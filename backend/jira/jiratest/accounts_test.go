@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"vault-plugin-secrets-jira/backend/jira/jiratest"
 )
@@ -58,6 +59,52 @@ func TestUsersThatCannotBeMadeOrDeleted(t *testing.T) {
 	root.want(200, "GET", "/rest/api/2/issue/DEMO-1", "")
 }
 
+// Who may use an application takes a seat until he is deactivated, taken out of its group, or deleted.
+func TestSeats(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	root := basic(t, s, "root")
+	add := func(want int, name, keys string) {
+		t.Helper()
+		root.want(want, "POST", "/rest/api/2/user", fmt.Sprintf(`{"name":%q,"emailAddress":"e","displayName":"d"%s}`, name, keys))
+	}
+	add(400, "a", `,"applicationKeys":["jira-hardware"]`)
+	add(201, "a", ``)
+	add(201, "b", `,"applicationKeys":["jira-servicedesk","jira-software"]`)
+	s.SetSwitches(func(sw *jiratest.Switches) { sw.Seats = 2 })
+	add(400, "c", ``)
+	add(400, "c", `,"applicationKeys":null`)
+	add(201, "c", `,"applicationKeys":[]`)
+	if u := fmt.Sprint(root.want(200, "GET", "/rest/api/2/user?username=c&expand=groups", "")["groups"]); u != "map[items:[] size:0]" {
+		t.Errorf("without applications: %s", u)
+	}
+	root.want(200, "PUT", "/rest/api/2/user?username=a", `{"active":false}`)
+	add(201, "d", `,"applicationKeys":["jira-core"]`)
+	add(400, "e", ``)
+	root.want(204, "DELETE", "/rest/api/2/user?username=b", "")
+	add(201, "e", ``)
+	add(400, "f", ``)
+	root.want(200, "DELETE", "/rest/api/2/group/user?groupname=jira-software-users&username=e", "")
+	add(201, "f", ``)
+	s.SetSwitches(func(sw *jiratest.Switches) { sw.Seats = 0 })
+	add(201, "g", ``)
+}
+
+// A user whom a call made is there for every call but GET, which shows him later.
+func TestUserLag(t *testing.T) {
+	s := newJira(t, jiratest.Options{Switches: jiratest.Switches{UserLag: time.Minute}})
+	root := basic(t, s, "root")
+	root.want(200, "GET", "/rest/api/2/user?username=ci", "")
+	root.want(201, "POST", "/rest/api/2/user", newUser)
+	root.want(404, "GET", "/rest/api/2/user?username=Temp", "")
+	root.want(400, "POST", "/rest/api/2/user", newUser)
+	basic(t, s, "Temp").want(200, "GET", myself, "")
+	root.want(200, "PUT", "/rest/api/2/user?username=Temp", `{"displayName":"X"}`)
+	s.Advance(time.Minute - time.Millisecond)
+	root.want(404, "GET", "/rest/api/2/user?username=Temp", "")
+	s.Advance(time.Millisecond)
+	root.want(200, "GET", "/rest/api/2/user?username=Temp", "")
+}
+
 func TestPasswords(t *testing.T) {
 	s := newJira(t, jiratest.Options{})
 	_, raw := s.Mint("ci", "n", 0)
@@ -91,6 +138,17 @@ func TestGroups(t *testing.T) {
 	root.want(200, "DELETE", group+"jira-administrators&username=ci", "")
 	root.want(404, "DELETE", group+"jira-administrators&username=ci", "")
 	root.want(404, "DELETE", group+"none&username=ci", "")
+	s.SetSwitches(func(sw *jiratest.Switches) { sw.UnknownGroupStatus, sw.NotMemberStatus = 400, 400 })
+	root.want(400, "POST", group+"none", `{"name":"ci"}`)
+	root.want(400, "DELETE", group+"jira-administrators&username=ci", "")
+	root.want(404, "DELETE", group+"none&username=ci", "")
+	root.want(201, "POST", group+"jira-administrators", `{"name":"ci"}`)
+	s.SetSwitches(func(sw *jiratest.Switches) { sw.GroupsReadOnly = true })
+	root.want(400, "POST", group+"jira-administrators", `{"name":"other"}`)
+	root.want(400, "DELETE", group+"jira-administrators&username=ci", "")
+	with.want(200, "PUT", "/rest/api/2/user?username=other", `{"displayName":"O"}`)
+	s.SetSwitches(func(sw *jiratest.Switches) { sw.GroupsReadOnly = false })
+	root.want(200, "DELETE", group+"jira-administrators&username=ci", "")
 	with.want(403, "PUT", "/rest/api/2/user?username=other", `{"displayName":"O"}`)
 }
 
@@ -179,6 +237,47 @@ func TestProjectsRolesAndPermissions(t *testing.T) {
 	if r := ci.do("GET", "/rest/api/2/project", ""); strings.Count(r.body, `"key"`) != 1 {
 		t.Errorf("projects %s", r.body)
 	}
+}
+
+// What a user may do in a project comes from its groups and roles, and ends with them.
+func TestRanks(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	s.AddProject(jiratest.Project{Key: "OPEN"})
+	s.AddProject(jiratest.Project{Key: "SECRET", Restricted: true, Groups: []string{"staff"}})
+	s.AddUser(jiratest.User{Name: "somebody", Groups: []string{"staff"}})
+	issue := "/rest/api/2/issue/" + s.AddIssue("SECRET", "root", "broken")
+	ci, root := basic(t, s, "ci"), basic(t, s, "root")
+	asked := []string{"BROWSE_PROJECTS", "CREATE_ISSUES", "EDIT_ISSUES", "ADMINISTER_PROJECTS"}
+	check := func(put int, want string) {
+		t.Helper()
+		if got := may(ci, "?projectKey=SECRET", asked...); got != want {
+			t.Errorf("may %q, want %q", got, want)
+		}
+		ci.want(put, "PUT", issue, `{"fields":{"summary":"changed"}}`)
+	}
+	if got := may(ci, "?projectKey=OPEN", asked...); got != "BROWSE_PROJECTS CREATE_ISSUES EDIT_ISSUES" {
+		t.Errorf("in a project for all: %q", got)
+	}
+	ci.want(404, "GET", issue, "")
+	root.want(201, "POST", "/rest/api/2/group/user?groupname=staff", `{"name":"ci"}`)
+	check(403, "BROWSE_PROJECTS CREATE_ISSUES")
+	ci.want(403, "DELETE", issue, "")
+	ci.want(201, "POST", "/rest/api/2/issue", `{"fields":{"project":{"key":"SECRET"},"summary":"s"}}`)
+	s.AddRole("SECRET", "Users", "ci")
+	check(403, "BROWSE_PROJECTS CREATE_ISSUES")
+	s.AddRole("SECRET", "Developers", "ci")
+	check(204, "BROWSE_PROJECTS CREATE_ISSUES EDIT_ISSUES")
+	s.AddRole("SECRET", "Administrators", "ci")
+	check(204, "BROWSE_PROJECTS CREATE_ISSUES EDIT_ISSUES ADMINISTER_PROJECTS")
+	if got := strings.Join(s.Members("secret", "Developers"), " "); got != "ci" {
+		t.Errorf("developers %q", got)
+	}
+	for _, id := range []string{"10000", "10001", "10002"} {
+		root.want(204, "DELETE", "/rest/api/2/project/SECRET/role/"+id+"?user=ci", "")
+	}
+	check(403, "BROWSE_PROJECTS CREATE_ISSUES")
+	root.want(200, "DELETE", "/rest/api/2/group/user?groupname=staff&username=ci", "")
+	ci.want(404, "GET", "/rest/api/2/mypermissions?projectKey=SECRET", "")
 }
 
 func TestIssues(t *testing.T) {

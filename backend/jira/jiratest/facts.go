@@ -10,7 +10,6 @@ type Fact struct {
 
 // Facts lists every unconfirmed fact about the calls that are simulated. A test holds the list against the tests of this module.
 func Facts() []Fact {
-	const notYet = "the engine does not make this call yet"
 	return []Fact{
 		{Fact: "a user may have two tokens of one name", Switch: "NamesUnique", Tests: []string{"TestTokenNames", "TestLifeOfAToken", "TestDeniedMints", "TestALeaseWhicheverWayItTurnsOut"}},
 		{Fact: "a token's name may have 40 characters", Switch: "NameLength", Tests: []string{"TestTokenNames", "TestDeniedMints", "TestALeaseWhicheverWayItTurnsOut"}},
@@ -47,7 +46,12 @@ func Facts() []Fact {
 		{Fact: "a 429 says when to come back", Switch: "RetryAfterAbsent", Tests: []string{"TestRateLimit", "TestRateLimited", "TestALeaseWhicheverWayItTurnsOut", "TestA429IsWaitedFor"}},
 		{Fact: "a 429 does not say to come back at once", Switch: "RetryAfterZero", Tests: []string{"TestRateLimit", "TestRateLimited", "TestALeaseWhicheverWayItTurnsOut", "TestA429IsWaitedFor"}},
 
-		{Fact: "users can be added", Switch: "DirectoryReadOnly", Unused: notYet},
-		{Fact: "a user who reported issues cannot be deleted", Switch: "DeleteBusyUsers", Unused: notYet},
+		{Fact: "users can be added", Switch: "DirectoryReadOnly", Tests: []string{"TestUsersThatCannotBeMadeOrDeleted", "TestUsersThatAreRefused", "TestALeaseWhicheverWayItTurnsOut"}},
+		{Fact: "groups can be changed", Switch: "GroupsReadOnly", Tests: []string{"TestGroups", "TestGroupsThatAreRefused", "TestALeaseWhicheverWayItTurnsOut"}},
+		{Fact: "a user who reported issues cannot be deleted", Switch: "DeleteBusyUsers", Tests: []string{"TestUsersThatCannotBeMadeOrDeleted", "TestBusyUsers", "TestThrowAwayUserWhicheverWayItTurnsOut", "TestALeaseWhicheverWayItTurnsOut"}},
+		{Fact: "the licence has a seat for every user", Switch: "Seats", Tests: []string{"TestSeats", "TestUsersThatAreRefused", "TestALeaseWhicheverWayItTurnsOut"}},
+		{Fact: "GET shows a user as soon as he is made", Switch: "UserLag", Tests: []string{"TestUserLag", "TestThrowAwayUserWhicheverWayItTurnsOut", "TestALeaseWhicheverWayItTurnsOut"}},
+		{Fact: "adding to a group that is not there is 404", Switch: "UnknownGroupStatus", Tests: []string{"TestGroups", "TestGroupsThatAreRefused", "TestThrowAwayUserWhicheverWayItTurnsOut", "TestALeaseWhicheverWayItTurnsOut"}},
+		{Fact: "taking somebody out of a group he is not in is 404", Switch: "NotMemberStatus", Tests: []string{"TestGroups", "TestGroupsThatAreRefused", "TestThrowAwayUserWhicheverWayItTurnsOut", "TestALeaseWhicheverWayItTurnsOut"}},
 	}
 }

@@ -52,6 +52,15 @@ func (s *Server) postIssue(q *request) answer {
 	return jsonAnswer(http.StatusCreated, shown)
 }
 
+// mayNot refuses a call to change an issue to those who may only see it and add others.
+func (s *Server) mayNot(q *request, i *issue) *answer {
+	if s.rank(q.user, i.project) >= 2 {
+		return nil
+	}
+	a := messageAnswer(http.StatusForbidden, "You do not have permission to change issues in this project.")
+	return &a
+}
+
 // issue finds the issue that the path names, or refuses; to anonymous otherwise than to a user.
 func (s *Server) issue(q *request) (*issue, *answer) {
 	i := s.issues[strings.ToUpper(q.vars[0])]
@@ -82,6 +91,9 @@ func (s *Server) putIssue(q *request) answer {
 	if refusal != nil {
 		return *refusal
 	}
+	if refusal := s.mayNot(q, i); refusal != nil {
+		return *refusal
+	}
 	body, ok := q.object()
 	if !ok {
 		return messageAnswer(http.StatusBadRequest, "The body is not a JSON object.")
@@ -95,6 +107,9 @@ func (s *Server) putIssue(q *request) answer {
 func (s *Server) deleteIssue(q *request) answer {
 	i, refusal := s.issue(q)
 	if refusal != nil {
+		return *refusal
+	}
+	if refusal := s.mayNot(q, i); refusal != nil {
 		return *refusal
 	}
 	delete(s.issues, i.key)

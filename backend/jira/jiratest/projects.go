@@ -13,7 +13,8 @@ import (
 // Project is a project of Jira. Everybody who logs in sees it and may write to it, and anonymous sees nothing of it.
 type Project struct {
 	Key, Name  string
-	Restricted bool // only administrators and users with a role in it do
+	Restricted bool     // only administrators, users with a role in it and members of Groups do
+	Groups     []string // if it is restricted: their members have the role Users
 }
 
 // roleIDs are the roles that every Jira has from the start.
@@ -107,18 +108,28 @@ func (s *Server) Members(projectKey, role string) []string {
 
 // sees says that u may browse p and write to it.
 func (s *Server) sees(u *user, p *project) bool {
-	if u == nil {
-		return false
+	return s.rank(u, p) > 0
+}
+
+// rank is how much u may do in p: nothing, or as much as the role Users gives (1), Developers (2) and Administrators (3).
+func (s *Server) rank(u *user, p *project) int {
+	rank := 0
+	switch {
+	case u == nil:
+		return 0
+	case s.leads(u, p):
+		return 3
+	case !p.Restricted:
+		rank = 2
+	case slices.ContainsFunc(p.Groups, func(g string) bool { return slices.Contains(u.Groups, g) }):
+		rank = 1
 	}
-	if !p.Restricted || u.admin() {
-		return true
-	}
-	for _, members := range p.roles {
+	for id, members := range p.roles {
 		if members[u.Key] {
-			return true
+			rank = max(rank, id-roleIDs["Users"]+1)
 		}
 	}
-	return false
+	return rank
 }
 
 // leads says that u administers p.

@@ -62,6 +62,11 @@ type Switches struct {
 
 	// Users.
 
-	DirectoryReadOnly bool // users come from a directory that Jira cannot write: adding one is 400
-	DeleteBusyUsers   bool // a user who reported issues can be deleted; default: 400
+	DirectoryReadOnly  bool          // users come from a directory that Jira cannot write: adding one is 400
+	GroupsReadOnly     bool          // so do groups: adding a member and taking one out is 400
+	DeleteBusyUsers    bool          // a user who reported issues can be deleted; default: 400
+	Seats              int           // how many active users may use an application: to make one more is 400; 0: no limit
+	UserLag            time.Duration // how long GET of a user answers 404 after a call has made him
+	UnknownGroupStatus int           // status of adding to a group that is not there; 0: 404, else 400
+	NotMemberStatus    int           // status of taking somebody out of a group he is not in; 0: 404, else 400
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // User is a user of Jira. Name is the login, which can change, and Key what he is known by for ever.
@@ -18,16 +19,19 @@ type User struct {
 	Inactive        bool // his password and tokens do not work until he is active again
 }
 
-const (
-	adminGroup = "jira-administrators"
-	usersGroup = "jira-software-users"
-)
+const adminGroup = "jira-administrators"
+
+// applicationGroups are the groups whose members may use an application and take a seat of its licence, by its key.
+var applicationGroups = map[string]string{
+	"jira-core": "jira-core-users", "jira-software": "jira-software-users", "jira-servicedesk": "jira-servicedesk-users",
+}
 
 // user is a User and how he has logged in.
 type user struct {
 	User
 
-	failed int // wrong passwords since the last right one
+	failed int       // wrong passwords since the last right one
+	made   time.Time // by a call; zero: behind the API's back
 }
 
 func (u *user) admin() bool {
@@ -44,10 +48,32 @@ type users struct {
 }
 
 func newUsers() users {
-	return users{
-		byKey: map[string]*user{}, byLogin: map[string]*user{}, sessions: map[string]string{},
-		groups: map[string]bool{adminGroup: true, usersGroup: true},
+	groups := map[string]bool{adminGroup: true}
+	for _, g := range applicationGroups {
+		groups[g] = true
 	}
+	return users{byKey: map[string]*user{}, byLogin: map[string]*user{}, sessions: map[string]string{}, groups: groups}
+}
+
+// seated says that u takes a seat.
+func (u *user) seated() bool {
+	for _, g := range applicationGroups {
+		if !u.Inactive && slices.Contains(u.Groups, g) {
+			return true
+		}
+	}
+	return false
+}
+
+// seatLeft says that one more user may use an application; s.mu is held.
+func (s *Server) seatLeft() bool {
+	taken := 0
+	for _, u := range s.byKey {
+		if u.seated() {
+			taken++
+		}
+	}
+	return s.switches.Seats == 0 || taken < s.switches.Seats
 }
 
 // AddUser adds a user and the groups he names, and returns him as Jira holds him: without a Key he gets one like JIRAUSER10100,

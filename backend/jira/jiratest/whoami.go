@@ -37,20 +37,23 @@ func (s *Server) getMyself(q *request) answer {
 	return jsonAnswer(http.StatusOK, s.userJSON(q.user, true))
 }
 
-// permissions are some of those a real Jira lists, and whether a project's or Jira's.
-var permissions = []struct{ key, name, kind string }{
-	{"BROWSE_PROJECTS", "Browse Projects", "PROJECT"},
-	{"CREATE_ISSUES", "Create Issues", "PROJECT"},
-	{"EDIT_ISSUES", "Edit Issues", "PROJECT"},
-	{"DELETE_ISSUES", "Delete Issues", "PROJECT"},
-	{"ADD_COMMENTS", "Add Comments", "PROJECT"},
-	{"ASSIGN_ISSUES", "Assign Issues", "PROJECT"},
-	{"TRANSITION_ISSUES", "Transition Issues", "PROJECT"},
-	{"ADMINISTER_PROJECTS", "Administer Projects", "PROJECT"},
-	{"ADMINISTER", "Jira Administrators", "GLOBAL"},
-	{"SYSTEM_ADMIN", "Jira System Administrators", "GLOBAL"},
-	{"USER_PICKER", "Browse Users", "GLOBAL"},
-	{"BULK_CHANGE", "Bulk Change", "GLOBAL"},
+// permissions are some of those a real Jira lists, and the rank in a project that gives each; Jira's own need none.
+var permissions = []struct {
+	key, name string
+	rank      int
+}{
+	{"BROWSE_PROJECTS", "Browse Projects", 1},
+	{"CREATE_ISSUES", "Create Issues", 1},
+	{"ADD_COMMENTS", "Add Comments", 1},
+	{"EDIT_ISSUES", "Edit Issues", 2},
+	{"DELETE_ISSUES", "Delete Issues", 2},
+	{"ASSIGN_ISSUES", "Assign Issues", 2},
+	{"TRANSITION_ISSUES", "Transition Issues", 2},
+	{"ADMINISTER_PROJECTS", "Administer Projects", 3},
+	{"ADMINISTER", "Jira Administrators", 0},
+	{"SYSTEM_ADMIN", "Jira System Administrators", 0},
+	{"USER_PICKER", "Browse Users", 0},
+	{"BULK_CHANGE", "Bulk Change", 0},
 }
 
 // getMyPermissions lists all permissions, whichever are asked for: in the project named, or else in any project.
@@ -66,26 +69,23 @@ func (s *Server) getMyPermissions(q *request) answer {
 		}
 		asked = []*project{p}
 	}
-	sees, leads := false, false
+	rank := 0
 	for _, p := range asked {
-		sees = sees || s.sees(q.user, p)
-		leads = leads || s.leads(q.user, p)
+		rank = max(rank, s.rank(q.user, p))
 	}
 	all := map[string]any{}
 	for i, p := range permissions {
-		have := q.user != nil
+		have, kind := q.user != nil, "GLOBAL"
 		switch {
 		case p.key == "ADMINISTER":
 			have = q.user.admin()
 		case p.key == "SYSTEM_ADMIN":
 			have = q.user != nil && q.user.SysAdmin
-		case p.key == "ADMINISTER_PROJECTS":
-			have = leads
-		case p.kind == "PROJECT":
-			have = sees
+		case p.rank > 0:
+			have, kind = rank >= p.rank, "PROJECT"
 		}
 		all[p.key] = map[string]any{
-			"id": i + 1, "key": p.key, "name": p.name, "type": p.kind, "description": p.name + ".", "havePermission": have,
+			"id": i + 1, "key": p.key, "name": p.name, "type": kind, "description": p.name + ".", "havePermission": have,
 		}
 	}
 	return jsonAnswer(http.StatusOK, map[string]any{"permissions": all})
