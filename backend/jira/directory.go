@@ -31,7 +31,7 @@ type NewUser struct {
 	DisplayName string
 	// ApplicationKeys are the applications he may use, such as "jira-software".
 	// Each takes a seat of its licence until he is deactivated or deleted. With
-	// none he may log in to none.
+	// none he takes no seat, and may use no application.
 	ApplicationKeys []string
 }
 
@@ -286,7 +286,9 @@ func (c *Client) proveMissing(ctx context.Context, a *answer) error {
 		Fields   *json.RawMessage `json:"errors"`
 	}
 	if json.Unmarshal(a.body, &said) != nil || said.Messages == nil && said.Fields == nil {
-		return a.nonsense("404, but not in Jira's own words: " + a.words(c.login))
+		e := a.nonsense(a.words(c.login))
+		e.Advice = "Jira does not say so that something is not there: check the context path of the site's url, and any proxy before it"
+		return e
 	}
 	return c.prove(ctx, a, nil)
 }

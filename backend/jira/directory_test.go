@@ -396,6 +396,9 @@ func TestMissingOnTheWire(t *testing.T) {
 			if found || (err == nil) != want || err != nil && !Is(err, Nonsense) {
 				t.Errorf("%s: found %v, %v", body, found, err)
 			}
+			if !want {
+				wants(t, err, Nonsense, "404", "check the context path")
+			}
 			if err := c.RemoveFromRole(t.Context(), "OPS", developers, "victim"); (err == nil) != want || err != nil && !Is(err, Nonsense) {
 				t.Errorf("%s: %v", body, err)
 			}

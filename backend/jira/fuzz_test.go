@@ -346,8 +346,7 @@ func FuzzDirectory(f *testing.F) {
 				t.Errorf("%q is read as %+v, %v", said, u, groups)
 			}
 		}
-		// What of Jira's answers is his being told to be gone is FindUser's,
-		// which is answered alike.
+		// Where FindUser decides, it gets the same answer.
 		for what, err := range map[string]error{
 			"deleted":        s.client(t).DeleteUser(t.Context(), "temp"),
 			"deactivated":    s.client(t).Deactivate(t.Context(), "temp"),
