@@ -100,7 +100,8 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 			b.pathRotateMountID(),
 		},
 		Secrets: []*framework.Secret{
-			b.secretPAT(),
+			b.secretPAT(patSecret),
+			b.secretPAT(userSecret),
 		},
 		PathsSpecial: &logical.Paths{
 			SealWrapStorage: []string{configKey, accountsPrefix, retiredPrefix},

@@ -22,6 +22,11 @@ type mint struct {
 	client   *jira.Client
 	record   *ledger.Record
 	pool     int // how many accounts the role has
+
+	// Of a throw-away user.
+
+	user  jira.NewUser
+	scope *userScope
 }
 
 // mint makes a token for the account of role name with the most room. Where
@@ -38,27 +43,33 @@ func (b *backend) mint(ctx context.Context, req *logical.Request, name string, i
 		if err != nil {
 			return nil, jira.Token{}, "", errors.Join(failed, err)
 		}
-		token, secret, err := m.client.CreateToken(ctx, m.record.Name, days(m.max))
+		token, secret, made, err := b.make(ctx, m)
 		if err == nil {
 			return m, token, secret, nil
 		}
-		failed = errors.Join(failed, b.notMinted(ctx, req, m, err))
+		failed = errors.Join(failed, b.notMinted(ctx, req, m, made, err))
 		b.ledger.Over(m.record.ID)
 		passed = append(passed, m.record.Account)
-		if !jira.NothingMade(err) || !jira.Is(err, jira.Refused) && !jira.Is(err, jira.Denied) || len(passed) == m.pool {
+		if made || !jira.Is(err, jira.Refused) && !jira.Is(err, jira.Denied) || len(passed) >= m.pool {
 			return nil, jira.Token{}, "", failed
 		}
 		b.log(req).Warn("no token could be made for an account; the role has others", "role", name, "account", m.record.Account, "error", err)
 	}
 }
 
+// make makes the credential of m in Jira. Where it fails, made tells whether
+// something may have been made all the same.
+func (b *backend) make(ctx context.Context, m *mint) (token jira.Token, secret string, made bool, err error) {
+	if m.record.Type == credentialTypeUser {
+		return b.makeUser(ctx, m)
+	}
+	token, secret, err = m.client.CreateToken(ctx, m.record.Name, days(m.max))
+	return token, secret, !jira.NothingMade(err), err
+}
+
 // intend finds the account to mint for, which is none of those passed, and
 // writes the intent to the ledger, before Jira is asked for anything.
 func (b *backend) intend(ctx context.Context, req *logical.Request, name string, increment time.Duration, passed []string) (*mint, error) {
-	mount, err := b.mount.get(ctx, &b.decoded, req.Storage)
-	if err != nil {
-		return nil, err
-	}
 	// Nobody may delete or move an account between our reading it and the
 	// intent that says it is needed.
 	b.resources.RLock()
@@ -68,6 +79,22 @@ func (b *backend) intend(ctx context.Context, req *logical.Request, name string,
 		return nil, err
 	}
 	c, err := b.loadConfig(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	m, err := b.draft(ctx, req, name, c, r, increment)
+	if err != nil {
+		return nil, err
+	}
+	if r.CredentialType == credentialTypeUser {
+		return m, b.enlist(ctx, m, c, r, ledger.Room{Role: r.MaxLeases})
+	}
+	return m, b.takePlace(ctx, req, m, c, r, passed)
+}
+
+// draft is a mint for role r, called name, of which nothing is written yet.
+func (b *backend) draft(ctx context.Context, req *logical.Request, name string, c *config, r *role, increment time.Duration) (*mint, error) {
+	mount, err := b.mount.get(ctx, &b.decoded, req.Storage)
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +108,12 @@ func (b *backend) intend(ctx context.Context, req *logical.Request, name string,
 		Expires: ledger.At(b.now().Add(ledger.LateLanding).AddDate(0, 0, days(m.max))), // at the latest
 		Reader:  ledger.Reader{EntityID: req.EntityID, DisplayName: req.DisplayName, RequestID: req.ID, RemoteAddress: remoteAddress(req)},
 	}
-	if err := b.takePlace(ctx, req, m, c, r, passed); err != nil {
-		return nil, err
-	}
 	return m, nil
+}
+
+// roleIsFull is why a role hands out nothing more.
+func roleIsFull(role string, taken *ledger.FullError, accounts ...string) error {
+	return &noRoom{accounts: accounts, text: fmt.Sprintf("role %q has %d credentials that are not proven gone yet, and its max_leases is %d: end a lease, or raise it", role, taken.Held, taken.Room)}
 }
 
 // takePlace writes the intent for the account of the role with the most room
@@ -134,7 +163,7 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 		case !errors.As(err, &taken):
 			return err
 		case taken.OfRole:
-			return &noRoom{accounts: r.Accounts, text: fmt.Sprintf("role %q has %d credentials that are not proven gone yet, and its max_leases is %d: end a lease, or raise it", m.record.Role, taken.Held, taken.Room)}
+			return roleIsFull(m.record.Role, taken, r.Accounts...)
 		}
 	}
 	full := make([]string, len(pool))
@@ -183,6 +212,8 @@ func (m *mint) lease() *lease {
 		TTL:       seconds(m.ttl),
 		MaxTTL:    seconds(m.max),
 		ExpiresAt: rfc3339(m.record.Expires.Time()),
+
+		Type: m.record.Type, OnRevoke: m.record.OnRevoke, ProjectRoles: m.record.ProjectRoles,
 	}
 }
 
@@ -190,12 +221,14 @@ func (m *mint) lease() *lease {
 // reader is told. Where the token may exist all the same, it is looked for by
 // its name: of an answer that makes no sense, the id is not to be trusted
 // either. Where Jira cannot be asked now, the intent stays in the ledger.
-func (b *backend) notMinted(ctx context.Context, req *logical.Request, m *mint, err error) error {
+func (b *backend) notMinted(ctx context.Context, req *logical.Request, m *mint, made bool, err error) error {
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	r := m.record
-	err = fmt.Errorf("minting as account %q: %w", r.Account, err)
-	if !jira.NothingMade(err) {
+	if r.Type == "" {
+		err = fmt.Errorf("minting as account %q: %w", r.Account, err)
+	}
+	if made {
 		if e := b.settle(ctx, b.log(req), m.client, r.ID); e != nil {
 			b.log(req).Warn("a token may have been made; its intent stays in the ledger", "id", r.ID, "account", r.Account, "token_name", r.Name, "error", e)
 		}
@@ -204,7 +237,7 @@ func (b *backend) notMinted(ctx context.Context, req *logical.Request, m *mint, 
 	if e := b.ledger.Forget(ctx, r.ID); e != nil {
 		b.log(req).Warn("nothing was made, but the intent stays in the ledger", "id", r.ID, "error", e)
 	}
-	if jira.Is(err, jira.Denied) {
+	if jira.Is(err, jira.Denied) && r.Type == "" {
 		return b.whyDenied(ctx, req, m, err)
 	}
 	return err
@@ -235,7 +268,7 @@ func (b *backend) takeBack(ctx context.Context, req *logical.Request, m *mint, w
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	r := m.record
-	if err := m.client.DeleteToken(ctx, r.TokenID); err != nil {
+	if err := b.end(ctx, b.log(req), req.Storage, m.client, r); err != nil {
 		b.log(req).Warn("a token that nobody received could not be deleted; the ledger keeps it", "id", r.ID, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name, "error", err)
 		if err := b.ledger.Owe(ctx, r.ID, r.TokenID); err != nil {
 			b.log(req).Warn("nor could that be written; its intent stays in the ledger", "id", r.ID, "error", err)

@@ -397,7 +397,8 @@ func (b *backend) namedByNoRole(ctx context.Context, s logical.Storage, name str
 	return nil
 }
 
-// client returns the client that calls the configured site as account name.
+// client returns the client that calls the configured site as account name, be
+// that the config's admin.
 func (b *backend) client(ctx context.Context, s logical.Storage, name string) (*jira.Client, error) {
 	if isRetired(name) {
 		return b.retiredClient(ctx, s, name)
@@ -405,6 +406,9 @@ func (b *backend) client(ctx context.Context, s logical.Storage, name string) (*
 	c, err := b.loadConfig(ctx, s)
 	if err != nil {
 		return nil, err
+	}
+	if name == adminAccount {
+		return b.admin(c)
 	}
 	a, err := b.loadAccount(ctx, s, name)
 	if err != nil {

@@ -76,6 +76,10 @@ func configFields() map[string]*framework.FieldSchema {
 			Description: "Ask Jira whether the configuration works before it is stored.",
 			Default:     true,
 		},
+		"password_policy": {
+			Type:        framework.TypeString,
+			Description: "Name of Vault's password policy that passwords are made by, of users made for a lease. Empty: 32 characters of four kinds.",
+		},
 	})
 	return fields
 }
@@ -100,7 +104,7 @@ func (b *backend) pathConfig() *framework.Path {
 			example: map[string]any{
 				"url": "https://jira.example.com", "ca_cert": "", "client_cert": "", "tls_server_name": "",
 				"tls_min_version": "tls12", "tls_skip_verify": false, "allow_http": false, "proxy_url": "",
-				"request_timeout": 10, "max_concurrent_requests": 10, "max_token_days": 365, "verify_connection": true,
+				"request_timeout": 10, "max_concurrent_requests": 10, "max_token_days": 365, "verify_connection": true, "password_policy": "",
 				"username": "", "credential_kind": "", "version": "10.3.2",
 			},
 		}),
@@ -138,6 +142,7 @@ type config struct {
 	MaxConcurrentRequests int    `json:"max_concurrent_requests"`
 	MaxTokenDays          int    `json:"max_token_days"`
 	VerifyConnection      bool   `json:"verify_connection"`
+	PasswordPolicy        string `json:"password_policy"`
 
 	Admin   credential `json:"admin"`   // empty where there is none
 	Version string     `json:"version"` // Jira's; empty where it was not told
@@ -160,6 +165,7 @@ func (c *config) update(f fields) error {
 	change(f, "max_concurrent_requests", &c.MaxConcurrentRequests)
 	change(f, "max_token_days", &c.MaxTokenDays)
 	change(f, "verify_connection", &c.VerifyConnection)
+	change(f, "password_policy", &c.PasswordPolicy)
 	return c.Admin.update(f)
 }
 
@@ -213,6 +219,9 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		if err := c.validate(); err != nil {
 			return nil, err
 		}
+		if _, err := b.password(ctx, c); err != nil {
+			return nil, err
+		}
 		if warnings, err = b.verifyConfig(ctx, c); err != nil {
 			return nil, err
 		}
@@ -232,6 +241,9 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	})
 	if err != nil {
 		return nil, err
+	}
+	if sentCredential(d) {
+		b.sites.forget(adminAccount) // so that a login which Jira had refused is tried again
 	}
 	b.rouse()
 	b.log(req).Info("config written")
@@ -342,6 +354,7 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 		"max_concurrent_requests": c.MaxConcurrentRequests,
 		"max_token_days":          c.MaxTokenDays,
 		"verify_connection":       c.VerifyConnection,
+		"password_policy":         c.PasswordPolicy,
 		"username":                c.Admin.Username,
 		"credential_kind":         c.Admin.kind(),
 		"version":                 c.Version,
@@ -353,6 +366,7 @@ func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
+	accounts = append(accounts, adminAccount)
 	force := forced(d)
 	if err := b.clear(ctx, req, force, accounts...); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -13,9 +14,12 @@ import (
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
-// credentialTypePAT is a role that hands out personal access tokens, the only
-// type so far.
-const credentialTypePAT = "pat"
+// What a role hands out: a personal access token of one of its accounts, or of
+// a user who is made for the lease.
+const (
+	credentialTypePAT  = "pat"
+	credentialTypeUser = "ephemeral_user"
+)
 
 // role is what a reader gets, as it is stored.
 type role struct {
@@ -24,6 +28,8 @@ type role struct {
 	TTL            int      `json:"ttl"`        // seconds; 0: the mount's
 	MaxTTL         int      `json:"max_ttl"`    // seconds; 0: the mount's
 	MaxLeases      int      `json:"max_leases"` // 0: as many as the accounts can hold
+
+	userScope // of credentialTypeUser alone
 }
 
 func (b *backend) pathRoles() *framework.Path {
@@ -31,9 +37,48 @@ func (b *backend) pathRoles() *framework.Path {
 		"name": nameField("role"),
 		"credential_type": {
 			Type:          framework.TypeString,
-			Description:   "What a reader gets: pat, a personal access token of one of the accounts.",
+			Description:   "What a reader gets: pat, a personal access token of one of the accounts; ephemeral_user, one of a user who is made for the lease, and ends with it. The latter needs the config's admin credential.",
 			Default:       credentialTypePAT,
-			AllowedValues: []any{credentialTypePAT},
+			AllowedValues: []any{credentialTypePAT, credentialTypeUser},
+		},
+		"groups": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Groups that an ephemeral_user is put into.",
+		},
+		"project_roles": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Project roles that an ephemeral_user is given, each as the project's key, a colon and the role's name: OPS:Developers.",
+		},
+		"application_keys": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Applications that an ephemeral_user may use, as jira-software. Each takes a seat of its licence while the user lives.",
+		},
+		"username_template": {
+			Type:        framework.TypeString,
+			Description: "What an ephemeral_user is called, with Vault's template functions and {{.ID}}, which it has to hold whole, {{.MountID}}, {{.RoleName}} and {{.DisplayName}}. Empty: " + defaultUsername + ".",
+		},
+		"email_template": {
+			Type:        framework.TypeString,
+			Description: "An ephemeral_user's address, likewise, with {{.Username}} too. No mail is sent there when he is made. Empty: " + defaultEmail + ".",
+		},
+		"display_name_template": {
+			Type:        framework.TypeString,
+			Description: "An ephemeral_user's full name, likewise. Empty: " + defaultDisplayName + ".",
+		},
+		"on_revoke": {
+			Type:          framework.TypeString,
+			Description:   "What becomes of an ephemeral_user with his lease: delete, or deactivate, which strips him of groups and roles as well. One that Jira does not delete, for he reported something, is deactivated in any case.",
+			Default:       onRevokeDelete,
+			AllowedValues: []any{onRevokeDelete, onRevokeDeactivate},
+		},
+		"allow_admin": {
+			Type:        framework.TypeBool,
+			Description: "Accept that an ephemeral_user administers Jira by his groups.",
+		},
+		"verify": {
+			Type:        framework.TypeBool,
+			Description: "On a write that changes what an ephemeral_user is given: make one, see what he may do, and end him.",
+			Default:     true,
 		},
 		"accounts": {
 			Type:        framework.TypeCommaStringSlice,
@@ -64,19 +109,28 @@ func (b *backend) pathRoles() *framework.Path {
 			answer: answerFields(fields, map[string]*framework.FieldSchema{
 				"effective_ttl":     {Type: framework.TypeDurationSecond, Description: "What ttl comes to with the limits of the role, the mount and the system."},
 				"effective_max_ttl": {Type: framework.TypeDurationSecond, Description: "What max_ttl comes to with the limits of the role, the mount, the system and max_token_days."},
-			}, "name"),
+			}, "name", "verify"),
 			request: map[string]any{"accounts": "ci-bot", "ttl": "1h", "max_ttl": "24h"},
 			change:  map[string]any{"max_ttl": "8h"},
 			example: map[string]any{
 				"credential_type": "pat", "accounts": []string{"ci-bot"}, "ttl": 3600, "max_ttl": 86400, "max_leases": 0,
 				"effective_ttl": 3600, "effective_max_ttl": 86400,
+				"groups": []string{}, "project_roles": []string{}, "application_keys": []string{},
+				"username_template": "", "email_template": "", "display_name_template": "", "on_revoke": "delete", "allow_admin": false,
 			},
 		}),
 		HelpSynopsis: "What readers of creds/<role> get.",
 		HelpDescription: strings.TrimSpace(`
-A role names the accounts whose tokens it hands out, and how long a lease lasts.
+A role says whose tokens it hands out, and how long a lease lasts.
 
     vault write jira/roles/readonly accounts=ci-bot ttl=1h max_ttl=24h
+
+A token is the whole user. Where no standing account may do just what is needed,
+a role can have a user made for each lease, who is deleted with it. His groups and
+project roles are the scope. A write tries it out once; verify=false skips that.
+
+    vault write jira/roles/deploy credential_type=ephemeral_user \
+        project_roles=OPS:Developers application_keys=jira-software ttl=1h
 
 A lease keeps the terms it was issued with, or the role's where those have
 become shorter; it can be renewed and revoked after the role is deleted, too.
@@ -101,6 +155,14 @@ func (r *role) update(f fields) error {
 	change(f, "credential_type", &r.CredentialType)
 	change(f, "accounts", &r.Accounts)
 	change(f, "max_leases", &r.MaxLeases)
+	change(f, "groups", &r.Groups)
+	change(f, "project_roles", &r.ProjectRoles)
+	change(f, "application_keys", &r.ApplicationKeys)
+	change(f, "username_template", &r.UsernameTemplate)
+	change(f, "email_template", &r.EmailTemplate)
+	change(f, "display_name_template", &r.DisplayNameTemplate)
+	change(f, "on_revoke", &r.OnRevoke)
+	change(f, "allow_admin", &r.AllowAdmin)
 	if change(f, "ttl", &r.TTL) && r.TTL == 0 && f.Raw["ttl"] != nil {
 		return mistakef("ttl must be more than zero; leave it out for the mount's")
 	}
@@ -113,10 +175,12 @@ func (r *role) update(f fields) error {
 // validate refuses what cannot work. The longest life of a token is in days.
 func (r *role) validate(maxTokenDays int) error {
 	switch {
-	case r.CredentialType != credentialTypePAT:
-		return mistakef("credential_type %q is not known: write pat", r.CredentialType)
-	case len(r.Accounts) == 0:
+	case r.CredentialType != credentialTypePAT && r.CredentialType != credentialTypeUser:
+		return mistakef("credential_type %q is not known: write pat or ephemeral_user", r.CredentialType)
+	case r.CredentialType == credentialTypePAT && len(r.Accounts) == 0:
 		return mistakef("accounts is missing: the names of the accounts to mint for")
+	case r.CredentialType == credentialTypeUser && len(r.Accounts) > 0:
+		return mistakef("accounts is for credential_type=pat: an ephemeral_user is made by the config's admin")
 	case r.MaxLeases < 0:
 		return mistakef("max_leases must be 1 or more, or 0 for as many as the accounts can hold")
 	case r.TTL < 0 || r.MaxTTL < 0:
@@ -130,6 +194,12 @@ func (r *role) validate(maxTokenDays int) error {
 		if slices.Contains(r.Accounts[:i], name) {
 			return mistakef("accounts names %q twice", name)
 		}
+	}
+	if r.CredentialType == credentialTypeUser {
+		return r.userScope.validate()
+	}
+	if !r.userScope.empty() {
+		return mistakef("groups, project_roles, application_keys, the templates, on_revoke and allow_admin are for credential_type=ephemeral_user: a pat is the whole user of its account")
 	}
 	return nil
 }
@@ -207,43 +277,75 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
-	b.resources.Lock()
-	defer b.resources.Unlock()
-	before, err := load[role](ctx, &b.decoded, req.Storage, rolesPrefix+name)
-	if err != nil {
-		return nil, err
-	}
-	r := &role{}
-	if before != nil {
-		*r = *before
-	}
-	if before == nil && req.Operation == logical.PatchOperation {
-		return nil, mistakef("there is no role %q to patch: write it first", name)
-	}
-	if err := r.update(fields{d, before == nil}); err != nil {
-		return nil, err
-	}
-	longest, err := b.maxTokenDays(ctx, req.Storage)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.validate(longest); err != nil {
-		return nil, err
-	}
-	for _, account := range r.Accounts {
-		if err := checkName("an account", account); err != nil {
+	verify := true
+	asked := change(fields{d, true}, "verify", &verify)
+	var longest int
+	var warnings []string
+	var written *role
+	err = revise(ctx, b, req, rolesPrefix+name, fmt.Sprintf("role %q", name), func(r, before *role) (agrees func() (bool, error), err error) {
+		if r.OnRevoke == "" { // of a role from before there were others
+			r.OnRevoke = onRevokeDelete
+		}
+		if err := r.update(fields{d, before == nil}); err != nil {
 			return nil, err
 		}
-		if _, err := b.loadAccount(ctx, req.Storage, account); err != nil {
-			return nil, fmt.Errorf("accounts: %w", err)
+		if longest, err = b.maxTokenDays(ctx, req.Storage); err != nil {
+			return nil, err
 		}
-	}
-	if err := store(ctx, req.Storage, rolesPrefix+name, r); err != nil {
+		if err := r.validate(longest); err != nil {
+			return nil, err
+		}
+		warnings, written = nil, r
+		if r.CredentialType == credentialTypeUser {
+			changed := before == nil || !reflect.DeepEqual(before.userScope, r.userScope)
+			if changed || asked {
+				if warnings, err = b.verifyUsers(ctx, req, name, r, verify); err != nil {
+					return nil, err
+				}
+			}
+		}
+		return func() (bool, error) { return true, b.accountsAreThere(ctx, req.Storage, r) }, nil
+	})
+	if err != nil {
 		return nil, err
 	}
-	b.log(req).Info("role written", "role", name, "accounts", r.Accounts)
-	_, warnings, err := b.terms(r, longest, 0)
-	return warned(warnings), err
+	b.log(req).Info("role written", "role", name, "credential_type", written.CredentialType, "accounts", written.Accounts)
+	_, more, err := b.terms(written, longest, 0)
+	return warned(append(warnings, more...)), err
+}
+
+// accountsAreThere refuses a role of accounts that there are none of. The caller
+// holds b.resources.
+func (b *backend) accountsAreThere(ctx context.Context, s logical.Storage, r *role) error {
+	for _, account := range r.Accounts {
+		if err := checkName("an account", account); err != nil {
+			return err
+		}
+		if _, err := b.loadAccount(ctx, s, account); err != nil {
+			return fmt.Errorf("accounts: %w", err)
+		}
+	}
+	return nil
+}
+
+// verifyUsers finds out whether throw-away users of role name can be made, and
+// what they may do.
+func (b *backend) verifyUsers(ctx context.Context, req *logical.Request, name string, r *role, verify bool) (warnings []string, err error) {
+	c, err := b.loadConfig(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := b.admin(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.resolve(ctx, admin); err != nil {
+		return nil, err
+	}
+	if !verify {
+		return []string{"verify is false: whether users can be made, whether the groups are there, and whether they administer Jira was not looked at"}, nil
+	}
+	return nil, b.probe(ctx, req, name, r, c)
 }
 
 func (b *backend) readRole(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -264,13 +366,22 @@ func (b *backend) readRole(ctx context.Context, req *logical.Request, d *framewo
 		return nil, err
 	}
 	return &logical.Response{Warnings: warnings, Data: map[string]any{
-		"credential_type":   r.CredentialType,
-		"accounts":          r.Accounts,
-		"ttl":               r.TTL,
-		"max_ttl":           r.MaxTTL,
-		"max_leases":        r.MaxLeases,
-		"effective_ttl":     seconds(t.ttl),
-		"effective_max_ttl": seconds(t.max),
+		"credential_type": r.CredentialType,
+		"accounts":        append([]string{}, r.Accounts...),
+		"ttl":             r.TTL,
+		"max_ttl":         r.MaxTTL,
+		"max_leases":      r.MaxLeases,
+
+		"groups":                append([]string{}, r.Groups...),
+		"project_roles":         append([]string{}, r.ProjectRoles...),
+		"application_keys":      append([]string{}, r.ApplicationKeys...),
+		"username_template":     r.UsernameTemplate,
+		"email_template":        r.EmailTemplate,
+		"display_name_template": r.DisplayNameTemplate,
+		"on_revoke":             r.OnRevoke,
+		"allow_admin":           r.AllowAdmin,
+		"effective_ttl":         seconds(t.ttl),
+		"effective_max_ttl":     seconds(t.max),
 	}}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -90,7 +91,7 @@ func (b *backend) listing(suffix, what string, forward bool, list framework.Oper
 // value still agrees with all else. Where it does not, or somebody else has
 // written meanwhile, all starts again on top of what is there then. before is
 // nil where nothing is stored yet.
-func revise[T comparable](ctx context.Context, b *backend, req *logical.Request, key, what string, change func(v, before *T) (agrees func() (bool, error), err error)) error {
+func revise[T any](ctx context.Context, b *backend, req *logical.Request, key, what string, change func(v, before *T) (agrees func() (bool, error), err error)) error {
 	for range mostRevisions {
 		before, err := load[T](ctx, &b.decoded, req.Storage, key)
 		if err != nil {
@@ -109,7 +110,7 @@ func revise[T comparable](ctx context.Context, b *backend, req *logical.Request,
 		}
 		stored, err := b.storeRevised(ctx, req.Storage, key, v, agrees, func() (bool, error) {
 			now, err := load[T](ctx, &b.decoded, req.Storage, key)
-			return err == nil && (now == nil) == (before == nil) && (now == nil || *now == *before), err
+			return err == nil && (now == nil) == (before == nil) && (now == nil || reflect.DeepEqual(now, before)), err
 		})
 		if err != nil || stored {
 			return err

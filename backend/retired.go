@@ -13,7 +13,7 @@ import (
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
-// retired is an account that was deleted by force while Jira had still tokens
+// retired is an account, or the config's admin, that was deleted by force while Jira had still tokens
 // of it to end: what it takes to log in, sealed, until the last is gone. It
 // looks after their records under a name that no account can have.
 type retired struct {
@@ -24,7 +24,9 @@ type retired struct {
 // retiredMark is what stands in a retired account's name, and in no account's.
 const retiredMark = "~"
 
-func isRetired(account string) bool { return strings.Contains(account, retiredMark) }
+func isRetired(account string) bool {
+	return strings.Contains(account, retiredMark) && account != adminAccount
+}
 
 // retire keeps what account name needs to end the tokens it still has, of which
 // no lease holds one any more. It tells how many there are. The caller holds
@@ -48,9 +50,11 @@ func (b *backend) retire(ctx context.Context, s logical.Storage, name string) (i
 	if err != nil {
 		return 0, err
 	}
-	a, err := b.loadAccount(ctx, s, name)
-	if err != nil {
-		return 0, err
+	a := &account{Type: accountTypeUser, credential: c.Admin}
+	if name != adminAccount {
+		if a, err = b.loadAccount(ctx, s, name); err != nil {
+			return 0, err
+		}
 	}
 	to := name + retiredMark + ledger.NewID()
 	if err := store(ctx, s, retiredPrefix+to, retired{*c, *a}); err != nil {
@@ -76,6 +80,9 @@ func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name str
 		return nil, fmt.Errorf("what retired account %q logs in with is lost", name)
 	}
 	if c, err := load[config](ctx, &b.decoded, s, configKey); err == nil && c != nil && c.URL == r.Config.URL {
+		if strings.HasPrefix(name, adminAccount) && c.Admin.kind() != "" {
+			return b.admin(c)
+		}
 		if again, err := b.accountOf(ctx, s, &r.Account.credential, ""); err == nil && again != "" {
 			return b.client(ctx, s, again)
 		}
@@ -92,8 +99,7 @@ func (b *backend) dropRetired(ctx context.Context, name string) error {
 	b.resources.Lock() // lest one is removed that is being made
 	defer b.resources.Unlock()
 	// A move that was answered with an error may have landed: storage decides.
-	from, _, _ := strings.Cut(name, retiredMark)
-	for _, id := range b.ledger.IDs(from) {
+	for _, id := range b.ledger.IDs(name[:strings.LastIndex(name, retiredMark)]) {
 		if err := b.ledger.Refresh(ctx, id); err != nil && !errors.Is(err, ledger.ErrMissing) {
 			return err
 		}

@@ -18,9 +18,12 @@ import (
 // stored in every lease and never changes.
 const patSecret = "jira_pat"
 
-func (b *backend) secretPAT() *framework.Secret {
+// userSecret is the same of a lease that holds the token of a throw-away user.
+const userSecret = "jira_ephemeral_user"
+
+func (b *backend) secretPAT(secretType string) *framework.Secret {
 	return &framework.Secret{
-		Type: patSecret,
+		Type: secretType,
 		Fields: map[string]*framework.FieldSchema{
 			"token": {Type: framework.TypeString, Description: "A Jira personal access token.", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
 		},
@@ -50,14 +53,25 @@ type lease struct {
 	TTL       int64  `json:"ttl"`        // seconds, as issued
 	MaxTTL    int64  `json:"max_ttl"`    // seconds, as issued; Jira's own expiry is later
 	ExpiresAt string `json:"expires_at"` // RFC 3339; empty where Jira gave none
+
+	// As in the ledger's record. Empty in leases of tokens of an account's own user.
+
+	Type         string `json:"type,omitempty"`
+	OnRevoke     string `json:"on_revoke,omitempty"`
+	ProjectRoles string `json:"project_roles,omitempty"`
 }
 
 func (l *lease) encode() map[string]any {
+	secretType := patSecret
+	if l.Type == credentialTypeUser {
+		secretType = userSecret
+	}
 	return map[string]any{
-		"secret_type": patSecret, // by which the framework finds the way back here
+		"secret_type": secretType, // by which the framework finds the way back here
 		"id":          l.ID, "token_id": l.TokenID, "token_name": l.TokenName, "url": l.Site,
 		"account": l.Account, "username": l.Username, "role": l.Role,
 		"ttl": l.TTL, "max_ttl": l.MaxTTL, "expires_at": l.ExpiresAt,
+		"type": l.Type, "on_revoke": l.OnRevoke, "project_roles": l.ProjectRoles,
 	}
 }
 
@@ -148,10 +162,12 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, queued bo
 	}
 	log := b.log(req).With("id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
 	tainted := b.System().Tainted()
-	account := l.Account
 	r, err := b.ledger.Read(ctx, l.ID)
 	switch {
 	case err != nil: // none, or none to be had: the lease's data is enough
+		if r, err = l.record(); err != nil {
+			return err
+		}
 	case r.State == ledger.Owed && queued && !tainted:
 		// A clock that was set back does not make a debt young again.
 		if owed := b.now().Sub(r.OwedAt.Time()); owed.Abs() < takenOver {
@@ -160,7 +176,9 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, queued bo
 		log.Warn("Jira has not ended a token yet: the engine goes on trying, and Vault may drop the lease", "owed_since", r.OwedAt.Time())
 		return nil
 	default:
-		account = r.Account
+		if r.TokenID == "" {
+			r.TokenID = l.TokenID
+		}
 		if queued && r.State == ledger.Issued {
 			// Nobody may have asked for this: the lease has run out, as this node
 			// sees it. One that was deposed may not know that its successor has
@@ -171,7 +189,7 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, queued bo
 			}
 		}
 	}
-	if err := b.endToken(ctx, log, req.Storage, account, l.TokenID); err != nil {
+	if err := b.endNow(ctx, log, req.Storage, r); err != nil {
 		if b.endedBefore(ctx, req.Storage, l) {
 			log.Warn("token ended before, and its account or the config deleted since")
 			return nil
@@ -203,25 +221,25 @@ func (b *backend) endedBefore(ctx context.Context, s logical.Storage, l *lease) 
 	if _, err := b.ledger.Read(ctx, l.ID); !errors.Is(err, ledger.ErrMissing) {
 		return false
 	}
-	a, err := load[account](ctx, &b.decoded, s, accountsPrefix+l.Account)
-	if err != nil {
-		return false
-	}
 	c, err := load[config](ctx, &b.decoded, s, configKey)
-	return err == nil && (a == nil || c == nil)
+	if err != nil || c == nil {
+		return err == nil
+	}
+	if l.Account == adminAccount {
+		return c.Admin.kind() == ""
+	}
+	a, err := load[account](ctx, &b.decoded, s, accountsPrefix+l.Account)
+	return err == nil && a == nil
 }
 
-// endToken ends a token of account, and what was made with it.
-func (b *backend) endToken(ctx context.Context, log hclog.Logger, s logical.Storage, account, tokenID string) error {
-	client, err := b.client(ctx, s, account)
+// endNow ends the credential of r as its account.
+func (b *backend) endNow(ctx context.Context, log hclog.Logger, s logical.Storage, r *ledger.Record) error {
+	client, err := b.client(ctx, s, r.Account)
 	if err != nil {
 		return err
 	}
-	if err = client.DeleteToken(ctx, tokenID); err == nil {
-		err = b.sweep(ctx, log, s, client, account)
-	}
-	if err != nil {
-		return fmt.Errorf("revoking as account %q: %w", account, err)
+	if err := b.end(ctx, log, s, client, r); err != nil {
+		return fmt.Errorf("revoking as account %q: %w", r.Account, err)
 	}
 	return nil
 }
@@ -235,16 +253,26 @@ func (b *backend) owe(ctx context.Context, l *lease) error {
 	if !errors.Is(err, ledger.ErrMissing) {
 		return err
 	}
+	r, err := l.record()
+	if err != nil {
+		return err
+	}
+	return b.ledger.Adopt(ctx, r)
+}
+
+// record is what the ledger's would be, where it has none.
+func (l *lease) record() (*ledger.Record, error) {
 	r := &ledger.Record{
 		ID: l.ID, Name: l.TokenName, TokenID: l.TokenID,
 		Site: l.Site, Account: l.Account, Username: l.Username, Role: l.Role,
+		Type: l.Type, OnRevoke: l.OnRevoke, ProjectRoles: l.ProjectRoles,
 	}
 	if l.ExpiresAt != "" {
 		expires, err := time.Parse(time.RFC3339, l.ExpiresAt)
 		if err != nil {
-			return fmt.Errorf("the lease's data: %w", err)
+			return nil, fmt.Errorf("the lease's data: %w", err)
 		}
 		r.Expires = ledger.At(expires)
 	}
-	return b.ledger.Adopt(ctx, r)
+	return r, nil
 }

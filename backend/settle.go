@@ -69,7 +69,7 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 		}
 	}
 	// What is certain goes first.
-	if err := b.each(log, owed, func(r *ledger.Record) error { return b.pay(ctx, log, client, r, r.TokenID) }); halts(err) {
+	if err := b.each(log, owed, func(r *ledger.Record) error { return b.pay(ctx, log, client, r) }); halts(err) {
 		return errors.Join(failed, err)
 	} else if err != nil {
 		failed = errors.Join(failed, err)
@@ -107,7 +107,7 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 			}
 		}
 	}
-	return errors.Join(failed, b.each(log, owed, func(r *ledger.Record) error { return b.pay(ctx, log, client, r, r.TokenID) }))
+	return errors.Join(failed, b.each(log, owed, func(r *ledger.Record) error { return b.pay(ctx, log, client, r) }))
 }
 
 const (
@@ -152,6 +152,9 @@ func (b *backend) compare(date, now time.Time) clock {
 // the token of a mint that never came to a lease, and ends it if so. If not, its
 // intent stays until no late request can make it any more.
 func (b *backend) settleLost(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record, tokens []jira.Token, clock clock) error {
+	if r.Type == credentialTypeUser {
+		return b.settleLostUser(ctx, log, client, r, clock)
+	}
 	var made []string
 	if r.TokenID != "" { // the list may lag behind
 		made = append(made, r.TokenID)
@@ -191,19 +194,27 @@ func unlessSettled(err error) error {
 	return err
 }
 
-// pay ends a token that is owed, and what was made with it.
-func (b *backend) pay(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record, tokenID string) error {
-	err := client.DeleteToken(ctx, tokenID)
-	if err == nil {
-		err = b.sweep(ctx, log, b.storage, client, r.Account)
+// end ends the credential of r, of whatever type, and what was made with it. No
+// error means that it is proven gone. client is the login of r's account.
+func (b *backend) end(ctx context.Context, log hclog.Logger, s logical.Storage, client *jira.Client, r *ledger.Record) error {
+	if r.Type == credentialTypeUser {
+		return b.endUser(ctx, log, client, r)
 	}
-	if err != nil {
-		return b.notEnded(log, r, tokenID, err)
+	if err := client.DeleteToken(ctx, r.TokenID); err != nil {
+		return err
+	}
+	return b.sweep(ctx, log, s, client, r.Account)
+}
+
+// pay ends a credential that is owed.
+func (b *backend) pay(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record) error {
+	if err := b.end(ctx, log, b.storage, client, r); err != nil {
+		return b.notEnded(log, r, r.TokenID, err)
 	}
 	if err := b.ledger.Forget(ctx, r.ID); err != nil {
 		return err
 	}
-	log.Info("a token that was owed is ended", "id", r.ID, "token_id", tokenID, "token_name", r.Name, "owed_for", b.now().Sub(r.OwedAt.Time()).Round(time.Second))
+	log.Info("a token that was owed is ended", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "owed_for", b.now().Sub(r.OwedAt.Time()).Round(time.Second))
 	return nil
 }
 

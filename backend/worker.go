@@ -262,7 +262,7 @@ func (b *backend) workFor(ctx context.Context, account string) error {
 func (b *backend) dropExpired(ctx context.Context, ids []string) error {
 	for _, id := range ids {
 		r, err := b.ledger.Read(ctx, id)
-		if err != nil || r.Expires == 0 || b.now().Before(r.Expires.Time().Add(expiredFor)) {
+		if err != nil || r.Type == credentialTypeUser || r.Expires == 0 || b.now().Before(r.Expires.Time().Add(expiredFor)) {
 			continue // what cannot be read now is read again
 		}
 		if err := b.ledger.Forget(ctx, id); err != nil {

@@ -67,6 +67,14 @@ type Record struct {
 	Role     string `json:"role"`
 	Reader   Reader `json:"reader"`
 
+	// Type is what the credential is, in the engine's words; empty is a
+	// personal access token of the account's own user.
+	Type string `json:"type,omitempty"`
+	// OnRevoke is, of a user that was made for the credential, what becomes of
+	// him, and ProjectRoles what of his Jira does not list, separated by blanks.
+	OnRevoke     string `json:"on_revoke,omitempty"`
+	ProjectRoles string `json:"project_roles,omitempty"`
+
 	IntendedAt Time `json:"intended_at"`
 	IssuedAt   Time `json:"issued_at,omitempty"`
 	LeaseEnd   Time `json:"lease_end,omitempty"` // never earlier than Vault's own idea of it

@@ -1,0 +1,404 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-secure-stdlib/base62"
+	"github.com/hashicorp/vault/sdk/helper/template"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// A throw-away user is made for one lease, put where its role says, and ended
+// with it:
+//
+//	ledger: intend → user → each group → each project role → his token → ledger: issue → lease
+//
+// His name is known before Jira is asked, and holds the ledger's id. So whatever
+// step a crash comes after, the record leads to him: to end him is to delete him,
+// which takes along his token and all that was made with it. Where Jira does not
+// let go of a user, because he reported something, he is stripped of all he was
+// given and deactivated, which stops his tokens.
+//
+// Nobody is ever deleted or deactivated whose name does not hold the id of the
+// record that he is to be ended for.
+
+// adminAccount is who looks after throw-away users, where records name an
+// account: the config's admin. No account can have this name.
+const adminAccount = retiredMark + "admin"
+
+// userScope is what a throw-away user of a role is given, as part of the role.
+type userScope struct {
+	Groups              []string `json:"groups,omitempty"`
+	ProjectRoles        []string `json:"project_roles,omitempty"` // as KEY:Role name
+	ApplicationKeys     []string `json:"application_keys,omitempty"`
+	UsernameTemplate    string   `json:"username_template,omitempty"`     // empty: the default
+	EmailTemplate       string   `json:"email_template,omitempty"`        // likewise
+	DisplayNameTemplate string   `json:"display_name_template,omitempty"` // likewise
+	OnRevoke            string   `json:"on_revoke,omitempty"`
+	AllowAdmin          bool     `json:"allow_admin,omitempty"`
+
+	// ProjectRoleIDs are ProjectRoles in Jira's words, as KEY/id.
+	ProjectRoleIDs []string `json:"project_role_ids,omitempty"`
+}
+
+// empty tells whether nothing of it was written.
+func (s *userScope) empty() bool {
+	return len(s.Groups)+len(s.ProjectRoles)+len(s.ApplicationKeys) == 0 && s.UsernameTemplate+s.EmailTemplate+s.DisplayNameTemplate == "" && s.OnRevoke == onRevokeDelete && !s.AllowAdmin
+}
+
+// What becomes of a throw-away user with his lease.
+const (
+	onRevokeDelete     = "delete"
+	onRevokeDeactivate = "deactivate"
+)
+
+// The templates of a role that has none.
+const (
+	defaultUsername    = "vault-{{.MountID}}-{{.ID}}"
+	defaultEmail       = "{{.Username}}@example.invalid" // which no mail ever reaches, by RFC 2606
+	defaultDisplayName = "Vault {{.RoleName}} {{.ID}}"
+)
+
+// persona is what the templates can use.
+type persona struct {
+	ID          string // the ledger's, which a username has to hold
+	MountID     string
+	RoleName    string
+	DisplayName string // of Vault's token that asks
+	Username    string // not in the username's own
+}
+
+// mostUsername bounds a throw-away user's name, in bytes: what Jira's own
+// directory stores of one.
+const mostUsername = 255
+
+// fill makes a user's names of the role's templates.
+func (s *userScope) fill(p persona) (jira.NewUser, error) {
+	u := jira.NewUser{ApplicationKeys: s.ApplicationKeys}
+	for _, one := range []struct {
+		field, text, fallback string
+		to                    *string
+	}{
+		{"username_template", s.UsernameTemplate, defaultUsername, &u.Name},
+		{"email_template", s.EmailTemplate, defaultEmail, &u.Email},
+		{"display_name_template", s.DisplayNameTemplate, defaultDisplayName, &u.DisplayName},
+	} {
+		text := one.text
+		if text == "" {
+			text = one.fallback
+		}
+		t, err := template.NewTemplate(template.Template(text))
+		if err != nil {
+			return u, mistakef("%s: %v", one.field, err)
+		}
+		made, err := t.Generate(p)
+		if err != nil {
+			return u, mistakef("%s: %v", one.field, err)
+		}
+		if made == "" || strings.ContainsFunc(made, unicode.IsControl) {
+			return u, mistakef("%s makes %q, which is empty or holds a control character", one.field, made)
+		}
+		*one.to = made
+		if one.to == &u.Name {
+			u.Name = strings.ToLower(u.Name) // as Jira does
+			p.Username = u.Name
+		}
+	}
+	switch {
+	case !strings.Contains(u.Name, p.ID):
+		return u, mistakef("username_template makes %q, which does not hold {{.ID}} whole: without it nobody could tell the user from somebody else's", u.Name)
+	case len(u.Name) > mostUsername || strings.ContainsFunc(u.Name, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`<>&/\:,%`, r) }):
+		return u, mistakef("username_template makes %q, which is longer than %d or holds a character that no login name should", u.Name, mostUsername)
+	case !strings.Contains(u.Email, "@"):
+		return u, mistakef("email_template makes %q, which is no address", u.Email)
+	}
+	return u, nil
+}
+
+// validate refuses what cannot work, whatever Jira says.
+func (s *userScope) validate() error {
+	if len(s.Groups)+len(s.ProjectRoles) == 0 {
+		return mistakef("groups or project_roles is missing: what the user may do")
+	}
+	for _, g := range s.Groups {
+		if g == "" || g != strings.TrimSpace(g) {
+			return mistakef("groups holds %q, which is no name of a group", g)
+		}
+	}
+	for _, r := range s.ProjectRoles {
+		if key, name, ok := strings.Cut(r, ":"); !ok || key == "" || name == "" {
+			return mistakef("project_roles holds %q: write the project's key, a colon and the role's name, as OPS:Developers", r)
+		}
+	}
+	for _, names := range [][]string{s.Groups, s.ProjectRoles, s.ApplicationKeys} {
+		if len(slices.Compact(slices.Sorted(slices.Values(names)))) != len(names) {
+			return mistakef("%q names one twice", strings.Join(names, ","))
+		}
+	}
+	if s.OnRevoke != onRevokeDelete && s.OnRevoke != onRevokeDeactivate {
+		return mistakef("on_revoke %q is not known: write delete or deactivate", s.OnRevoke)
+	}
+	_, err := s.fill(persona{ID: ledger.NewID(), MountID: "k3xm2a", RoleName: "readonly", DisplayName: "token-app"})
+	return err
+}
+
+// admin returns the client of the config's admin, who makes and ends throw-away
+// users.
+func (b *backend) admin(c *config) (*jira.Client, error) {
+	if c.Admin.kind() == "" {
+		return nil, mistakef("credential_type=ephemeral_user needs the admin credential, to make and delete users: write config with username, and token or password, of a Jira administrator")
+	}
+	return b.sites.client(c, adminAccount, &account{Type: accountTypeUser, credential: c.Admin})
+}
+
+// password makes one as the config's password_policy says. Where it names none
+// that is some 166 bits, in letters and digits, with one of each kind at the end
+// that Jira's own policies ask for.
+func (b *backend) password(ctx context.Context, c *config) (string, error) {
+	if c.PasswordPolicy == "" {
+		p, err := base62.Random(28)
+		return p + "-aA1", err
+	}
+	p, err := b.System().GeneratePasswordFromPolicy(ctx, c.PasswordPolicy)
+	if err != nil {
+		return "", mistakef("password_policy %q: %v", c.PasswordPolicy, err)
+	}
+	return p, nil
+}
+
+// makeUser makes the user of m, whose intent is written, puts him where his role
+// says, and makes his token. Its error tells too, by made, whether he may be
+// there, though nothing was made by the call that failed.
+func (b *backend) makeUser(ctx context.Context, m *mint) (token jira.Token, secret string, made bool, err error) {
+	if _, err := m.client.CreateUser(ctx, m.user); err != nil {
+		made = !jira.NothingMade(err)
+		if jira.Is(err, jira.Denied) && !made {
+			// Somebody may have been made all the same, as where a seat was missing.
+			_, _, found, unknown := m.client.FindUser(ctx, m.user.Name)
+			made = found || unknown != nil
+		}
+		return token, "", made, fmt.Errorf("making user %q: %w", m.user.Name, err)
+	}
+	for _, g := range m.scope.Groups {
+		if err := join(ctx, m.client, g, m.user.Name); err != nil {
+			return token, "", true, fmt.Errorf("putting user %q into group %q: %w", m.user.Name, g, err)
+		}
+	}
+	for i, r := range m.scope.ProjectRoleIDs {
+		key, id, _ := strings.Cut(r, "/")
+		if err := m.client.AddToRole(ctx, key, id, m.user.Name); err != nil {
+			return token, "", true, fmt.Errorf("giving user %q role %q: %w", m.user.Name, m.scope.ProjectRoles[i], err)
+		}
+	}
+	he := m.client.As(jira.Login{Username: m.user.Name, Password: m.user.Password})
+	token, secret, err = he.CreateToken(ctx, m.record.Name, days(m.max))
+	if err != nil {
+		err = fmt.Errorf("minting as user %q: %w", m.user.Name, err)
+		if jira.Is(err, jira.Denied) || jira.Is(err, jira.Refused) {
+			err = fmt.Errorf("%w; he logs in with his password: where Basic authentication is switched off in Jira, put the path /rest/pat on its allow-list (System, Security, Basic authentication, or /rest/basicauth/1.0/config)", err)
+		}
+	}
+	return token, secret, true, err
+}
+
+// join puts a new user into a group, unless he is in it already, as a user of an
+// application is in the application's.
+func join(ctx context.Context, admin *jira.Client, group, name string) error {
+	err := admin.AddToGroup(ctx, group, name)
+	if !jira.Is(err, jira.Denied) {
+		return err
+	}
+	if _, groups, found, e := admin.FindUser(ctx, name); e == nil && found && slices.ContainsFunc(groups, func(g string) bool { return strings.EqualFold(g, group) }) {
+		return nil
+	}
+	return err
+}
+
+// endUser ends the throw-away user of r, and all that he could log in with. No
+// error means that he is proven gone, or inactive and stripped of what he was
+// given.
+func (b *backend) endUser(ctx context.Context, log hclog.Logger, admin *jira.Client, r *ledger.Record) error {
+	name := r.Username
+	if r.ID == "" || !strings.Contains(name, r.ID) {
+		return nonsense(fmt.Sprintf("user %q is none that was made for record %q: he is left alone", name, r.ID))
+	}
+	log = log.With("username", name)
+	if r.OnRevoke != onRevokeDeactivate {
+		err := admin.DeleteUser(ctx, name)
+		if err == nil || !jira.Is(err, jira.Denied) {
+			return err
+		}
+		log.Warn("Jira does not delete a throw-away user: he is stripped and deactivated instead", "error", err)
+	}
+	u, groups, found, err := admin.FindUser(ctx, name)
+	if err != nil || !found {
+		return err
+	}
+	// First what stops him at once, then what he should not keep.
+	if u.Active {
+		if err := admin.Deactivate(ctx, name); err != nil {
+			return fmt.Errorf("deactivating user %q: %w", name, err)
+		}
+	}
+	var failed error
+	for _, g := range groups {
+		if err := admin.RemoveFromGroup(ctx, g, name); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("taking user %q out of group %q: %w", name, g, err))
+		}
+	}
+	for role := range strings.FieldsSeq(r.ProjectRoles) {
+		key, id, _ := strings.Cut(role, "/")
+		if err := admin.RemoveFromRole(ctx, key, id, name); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("taking role %q from user %q: %w", role, name, err))
+		}
+	}
+	if failed != nil {
+		return failed
+	}
+	if r.TokenID != "" { // it is dead while he is inactive, and need not come back with him
+		if err := admin.DeleteToken(ctx, r.TokenID); err != nil {
+			log.Warn("the token of a deactivated user could not be deleted: it would work again if he were activated", "token_id", r.TokenID, "error", err)
+		}
+	}
+	u, _, found, err = admin.FindUser(ctx, name)
+	if err == nil && found && u.Active {
+		err = nonsense(fmt.Sprintf("user %q was deactivated, and Jira shows him as active", name))
+	}
+	if err != nil {
+		return err
+	}
+	log.Info("a throw-away user is deactivated")
+	return nil
+}
+
+// settleLostUser finds out whether Jira made the user of a mint that never came
+// to a lease, and ends him if so. If not, its intent stays until no late request
+// can make him any more.
+func (b *backend) settleLostUser(ctx context.Context, log hclog.Logger, admin *jira.Client, r *ledger.Record, clock clock) error {
+	_, _, found, err := admin.FindUser(ctx, r.Username)
+	if err != nil {
+		return b.notEnded(log, r, r.TokenID, err)
+	}
+	if !found {
+		since := clock.surely.Sub(r.IntendedAt.Time())
+		switch {
+		case r.State == ledger.Intended && since < ledger.LateLanding:
+			return unlessSettled(b.ledger.Sought(ctx, r.ID))
+		case since < listLag: // a node of Jira's may not show him yet
+			b.ledger.Later(r.ID, listLag)
+			return nil
+		}
+	} else {
+		if err := b.ledger.Found(ctx, r.ID, r.TokenID); err != nil {
+			return unlessSettled(err)
+		}
+		if err := b.endUser(ctx, log, admin, r); err != nil {
+			return b.notEnded(log, r, r.TokenID, err)
+		}
+	}
+	if err := b.ledger.Forget(ctx, r.ID); err != nil {
+		return err
+	}
+	log.Info("a lost mint is settled", "id", r.ID, "username", r.Username, "user_ended", found)
+	return nil
+}
+
+// resolve finds Jira's ids of the role's project roles.
+func (s *userScope) resolve(ctx context.Context, admin *jira.Client) error {
+	s.ProjectRoleIDs = nil
+	known := map[string]map[string]string{}
+	for _, r := range s.ProjectRoles {
+		key, name, _ := strings.Cut(r, ":")
+		if known[key] == nil {
+			roles, err := admin.ProjectRoles(ctx, key)
+			if err != nil {
+				return fmt.Errorf("looking for the roles of project %q: %w", key, err)
+			}
+			known[key] = roles
+		}
+		id, ok := known[key][name]
+		if !ok {
+			names := make([]string, 0, len(known[key]))
+			for n := range known[key] {
+				names = append(names, n)
+			}
+			slices.Sort(names)
+			return mistakef("project %q has no role %q; it has %s", key, name, strings.Join(names, ", "))
+		}
+		s.ProjectRoleIDs = append(s.ProjectRoleIDs, key+"/"+id)
+	}
+	return nil
+}
+
+// probe makes a throw-away user as role name would, and ends him again: that
+// shows that his groups are there, that users can be made and can mint, and
+// whether they administer Jira.
+func (b *backend) probe(ctx context.Context, req *logical.Request, name string, r *role, c *config) error {
+	m, err := b.draft(ctx, req, name, c, r, 0)
+	if err != nil {
+		return err
+	}
+	trial := *r
+	trial.OnRevoke = onRevokeDelete // nobody has worked with him
+	r = &trial
+	if err := b.enlist(ctx, m, c, r, ledger.Room{}); err != nil {
+		return err
+	}
+	defer b.ledger.Over(m.record.ID)
+	token, secret, made, err := b.makeUser(ctx, m)
+	if err != nil {
+		return b.notMinted(ctx, req, m, made, err)
+	}
+	m.record.TokenID = token.ID
+	is, err := m.client.As(jira.Login{Token: secret, Username: m.user.Name}).Administrator(ctx)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("asking what user %q may do: %w", m.user.Name, err)
+	case is && !r.AllowAdmin:
+		err = mistakef("a user with these groups and project_roles administers Jira: take others, or set allow_admin=true")
+	}
+	ctx, cancel := undo(ctx)
+	defer cancel()
+	if e := b.end(ctx, b.log(req), req.Storage, m.client, m.record); e != nil {
+		return errors.Join(err, fmt.Errorf("ending the user that it was tried with, which the engine goes on trying: %w", e))
+	}
+	return errors.Join(err, b.ledger.Forget(ctx, m.record.ID))
+}
+
+// enlist writes the intent for a throw-away user of role r. The error is a
+// noRoom where the role has as many as it may.
+func (b *backend) enlist(ctx context.Context, m *mint, c *config, r *role, room ledger.Room) (err error) {
+	if m.client, err = b.admin(c); err != nil {
+		return err
+	}
+	mount, _, _ := ledger.ParseName(m.record.Name)
+	m.scope = &r.userScope
+	m.user, err = r.fill(persona{ID: m.record.ID, MountID: mount, RoleName: m.record.Role, DisplayName: m.record.Reader.DisplayName})
+	if err != nil {
+		return err
+	}
+	if m.user.Password, err = b.password(ctx, c); err != nil {
+		return err
+	}
+	m.record.Type, m.record.Account, m.record.Site, m.record.Username = credentialTypeUser, adminAccount, m.client.URL(), m.user.Name
+	m.record.OnRevoke, m.record.ProjectRoles = r.OnRevoke, strings.Join(r.ProjectRoleIDs, " ")
+	if room.Role > 0 {
+		if err := b.ledgerIsWhole(); err != nil { // else nobody knows how many there are
+			return err
+		}
+	}
+	err = b.ledger.Intend(ctx, m.record, room)
+	if taken := (*ledger.FullError)(nil); errors.As(err, &taken) {
+		return roleIsFull(m.record.Role, taken, adminAccount)
+	}
+	return err
+}
