@@ -114,7 +114,11 @@ func TestALeaseOfAThrowAwayUser(t *testing.T) {
 // effect. Nobody is left behind.
 func TestAThrowAwayUserIsForgottenNowhere(t *testing.T) {
 	faults := []jiratest.Fault{
-		{Do: jiratest.LoseCall}, {Do: jiratest.LoseAnswer}, {Do: jiratest.CutBody}, {Do: jiratest.HTML200}, {Do: jiratest.HTML404},
+		{Do: jiratest.LoseCall},
+		{Do: jiratest.LoseAnswer},
+		{Do: jiratest.CutBody},
+		{Do: jiratest.HTML200},
+		{Do: jiratest.HTML404},
 		{Do: jiratest.Anonymous},
 		{Do: jiratest.Answer, Status: 503},
 		{Do: jiratest.AnswerAfter, Status: 502},
@@ -418,6 +422,31 @@ func TestTemplates(t *testing.T) {
 		t.Errorf("he is %+v", u)
 	}
 	e.revoke(lease.Secret)
+}
+
+// A user has no expiry, so his record is never dropped for its age, as one of a
+// token is that Jira must have ended by itself.
+func TestAThrowAwayUserDoesNotExpire(t *testing.T) {
+	e := throwaway(t, jiratest.Options{})
+	e.issue("deploy", nil)
+	for _, tok := range e.jira.Tokens("jira-admin") {
+		e.jira.Delete(tok.ID)
+	}
+	for range 3 {
+		e.pass(3 * 24 * time.Hour)
+		e.mount()
+		e.work(t.Context())
+	}
+	if len(e.records("")) != 1 {
+		t.Fatal("the ledger has forgotten a user who is there")
+	}
+	e.write("config", map[string]any{"username": "jira-admin", "token": e.pat("jira-admin")})
+	e.mount()
+	e.settled()
+	if people := e.people(); len(people) != 0 {
+		t.Errorf("left are %v", people)
+	}
+	e.nothingHeld()
 }
 
 // max_leases bounds throw-away users, too.

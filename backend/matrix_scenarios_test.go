@@ -35,9 +35,32 @@ func scenarios() []scenario {
 		retire          = "put retired/…"
 		released        = "delete retired/…"
 	)
+	const (
+		makeUser, endUser = "POST api/2/user", "DELETE api/2/user"
+		stopUser          = "PUT api/2/user"
+	)
 	unwilling := []jiratest.Fault{{Method: "DELETE", Do: jiratest.Answer, Status: http.StatusForbidden, Body: `{"message":"not now"}`}}
 	issue := func(b *bench) { b.mint(b.t.Context()) }
 	works := func(b *bench) { b.worked() }
+	users := func(b *bench) { b.throwAway(nil) }
+	issueUser := func(b *bench) {
+		users(b)
+		issue(b)
+	}
+	busy := func(b *bench) {
+		issueUser(b)
+		b.jira.AddIssue("OPS", b.leases[0].secret.InternalData["username"].(string), "by a lease")
+	}
+	lostUser := func(b *bench) {
+		users(b)
+		b.jira.Fault(jiratest.Fault{Nth: 2, Times: -1, Do: jiratest.Answer, Status: http.StatusServiceUnavailable})
+		issue(b)
+		b.jira.ClearFaults()
+		b.sites.mu.Lock()
+		b.sites.gate = nil // nor does it remember that Jira was away
+		b.sites.site = nil
+		b.sites.mu.Unlock()
+	}
 	lost := func(b *bench) { b.ledger.Over(b.lostMint().ID) }
 	loseRecord := func(b *bench) {
 		issue(b)
@@ -46,6 +69,83 @@ func scenarios() []scenario {
 		}
 	}
 	return []scenario{
+		{
+			name:   "user: mint",
+			before: users,
+			run:    issue,
+			steps:  []string{intended, makeUser, post, issued},
+		},
+		{
+			name:    "user: mint, no token for him",
+			before:  users,
+			run:     issue,
+			weather: []jiratest.Fault{{Method: "POST", Path: tokensAPI, Do: jiratest.Answer, Status: http.StatusForbidden, Body: `{"message":"Basic Authentication has been disabled on this instance."}`}},
+			steps:   []string{intended, makeUser, post, owed, endUser, forgotten},
+		},
+		{
+			name:   "user: renew",
+			before: issueUser,
+			wait:   5 * time.Minute,
+			run:    func(b *bench) { b.extend(b.leases[0]) },
+			steps:  []string{issued},
+		},
+		{
+			name:   "user: revoke",
+			before: issueUser,
+			run:    func(b *bench) { b.revokeNow(b.leases[0]) },
+			steps:  []string{endUser, forgotten},
+		},
+		{
+			name:   "user: revoke, queued",
+			before: issueUser,
+			run:    func(b *bench) { b.revokeLater(b.leases[0]) },
+			steps:  []string{owed, endUser, forgotten},
+		},
+		{
+			name:   "user: revoke, he reported something",
+			before: busy,
+			run:    func(b *bench) { b.revokeNow(b.leases[0]) },
+			steps:  []string{endUser, stopUser, forgotten},
+		},
+		{
+			name: "user: revoke, its record lost",
+			before: func(b *bench) {
+				issueUser(b)
+				if err := b.ledger.Forget(b.t.Context(), b.leases[0].id()); err != nil {
+					b.t.Fatal(err)
+				}
+			},
+			run:   func(b *bench) { b.revokeNow(b.leases[0]) },
+			steps: []string{endUser, forgotten},
+		},
+		{
+			name:    "user: a lease that is over",
+			before:  issueUser,
+			wait:    shortTTL + time.Minute,
+			run:     works,
+			unasked: true,
+			steps:   []string{owed, endUser, forgotten},
+		},
+		{
+			name:   "user: a lost mint is settled",
+			before: lostUser,
+			run:    works,
+			steps:  []string{owed, endUser, forgotten},
+		},
+		{
+			name:   "user: a role is tried out",
+			before: users,
+			run: func(b *bench) {
+				b.wantWritten("roles/readonly", map[string]any{"groups": "jira-software-users,jira-core-users"})
+			},
+			steps: []string{intended, makeUser, post, endUser, forgotten, "put roles/readonly"},
+		},
+		{
+			name:   "user: the config is deleted by force",
+			before: issueUser,
+			run:    func(b *bench) { b.deleteByForce("config") },
+			steps:  []string{owed, endUser, forgotten, "delete config"},
+		},
 		{
 			name:  "mint",
 			run:   issue,
@@ -302,6 +402,19 @@ func scenarios() []scenario {
 			steps:   []string{list, forgotten},
 		},
 	}
+}
+
+// throwAway has the role hand out users that are made for the lease.
+func (b *bench) throwAway(more map[string]any) {
+	b.t.Helper()
+	b.users = true
+	b.jira.AddProject(jiratest.Project{Key: "OPS", Name: "Operations", Restricted: true})
+	b.write("config", map[string]any{"username": "jira-admin", "token": b.pat("jira-admin")})
+	data := map[string]any{"credential_type": "ephemeral_user", "accounts": "", "groups": "jira-software-users", "project_roles": "OPS:Developers", "verify": false}
+	for field, value := range more {
+		data[field] = value
+	}
+	b.write("roles/readonly", data)
 }
 
 // revokeNow is a person's revoke, who waits for it. If Jira fails in it the

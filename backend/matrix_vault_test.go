@@ -37,6 +37,7 @@ type bench struct {
 	healed time.Time     // since when nothing is cut any more, by Vault's clock
 	wrong  time.Duration // what the engine's clock is ahead of Vault's
 
+	users  bool // the role hands out throw-away users
 	strays bool // Jira has tokens of ours that nobody has told the ledger of
 }
 
@@ -275,6 +276,17 @@ func (b *bench) holds() {
 			}
 		}
 	}
+	for _, name := range b.people() {
+		if !strings.HasPrefix(name, "-") && !slices.ContainsFunc(b.leases, func(h *held) bool { return h.secret.InternalData["username"] == name }) {
+			found := false
+			for _, r := range records {
+				found = found || r.Username == name
+			}
+			if !found {
+				b.t.Errorf("user %q is there, and neither a lease nor the ledger knows him", name)
+			}
+		}
+	}
 	for _, tok := range b.jira.Tokens("") {
 		if !tok.Live || !strings.HasPrefix(tok.Name, "vault-") || living[fmt.Sprint(tok.ID)] {
 			continue
@@ -297,9 +309,15 @@ func (b *bench) holds() {
 	}
 }
 
-// nothingLives asserts that no lease has left a token in Jira.
+// nothingLives asserts that no lease has left a token in Jira, nor a user who
+// could log in.
 func (b *bench) nothingLives() {
 	b.t.Helper()
+	for _, name := range b.people() {
+		if !strings.HasPrefix(name, "-") {
+			b.t.Errorf("past the end of every lease, user %q is there", name)
+		}
+	}
 	if names := b.alive(); len(names) > 0 {
 		b.t.Errorf("past the end of every lease, these work: %v", names)
 	}
@@ -377,10 +395,16 @@ func (b *bench) land() {
 	b.t.Helper()
 	for _, r := range b.stored() {
 		if r.State == ledger.Intended {
+			if b.users {
+				b.jira.AddUser(jiratest.User{Name: r.Username})
+			}
 			b.jira.Mint(r.Username, r.Name, 1)
 			b.healed = b.vaultNow().Add(b.vaultNow().Sub(r.IntendedAt.Time()) / 10) // it is sought no more often
 			return
 		}
+	}
+	if b.users && b.wire.cut.step.name != "POST api/2/user" { // he is gone: what is about him finds nobody
+		return
 	}
 	b.t.Error("no intent is left, and the request lands only now")
 }

@@ -15,14 +15,8 @@ type index struct {
 	mu       sync.Mutex // guards all below; never held over storage
 	entries  map[string]*entry
 	accounts map[string]*shelf
-	roles    map[string]*tally
-	newest   Time // when the last intent was written
-}
-
-// tally is how many entries a role has, and how many places they take.
-type tally struct {
-	role          string
-	entries, held int
+	roles    map[string]*int // how many places each takes, of all it had entries of
+	newest   Time            // when the last intent was written
 }
 
 // shelf is the entries of one account, and how many places they take.
@@ -36,7 +30,7 @@ type shelf struct {
 type entry struct {
 	id      string
 	shelf   *shelf
-	role    *tally
+	role    *int // its places in index.roles
 	due     Time
 	holdTo  Time  // not due before: somebody has it in hand
 	at      int32 // where it lies in shelf.byDue
@@ -55,7 +49,7 @@ const (
 )
 
 func newIndex() index {
-	return index{entries: map[string]*entry{}, accounts: map[string]*shelf{}, roles: map[string]*tally{}}
+	return index{entries: map[string]*entry{}, accounts: map[string]*shelf{}, roles: map[string]*int{}}
 }
 
 // begin notes r, whose mint is about to run in this process, if there is room
@@ -66,8 +60,8 @@ func (x *index) begin(r *Record, room Room) *FullError {
 	if s := x.accounts[r.Account]; s != nil && room.Account > 0 && s.held >= room.Account {
 		return &FullError{Held: s.held, Room: room.Account}
 	}
-	if t := x.roles[r.Role]; t != nil && room.Role > 0 && t.held >= room.Role {
-		return &FullError{Held: t.held, Room: room.Role, OfRole: true}
+	if held := x.roles[r.Role]; held != nil && room.Role > 0 && *held >= room.Role {
+		return &FullError{Held: *held, Room: room.Role, OfRole: true}
 	}
 	x.set(r, never).minting = true
 	return nil
@@ -117,13 +111,12 @@ func (x *index) set(r *Record, due Time) *entry {
 			s = &shelf{account: r.Account}
 			x.accounts[r.Account] = s
 		}
-		t := x.roles[r.Role]
-		if t == nil {
-			t = &tally{role: r.Role}
-			x.roles[r.Role] = t
+		held := x.roles[r.Role]
+		if held == nil {
+			held = new(int)
+			x.roles[r.Role] = held
 		}
-		t.entries++
-		e = &entry{id: r.ID, shelf: s, role: t, due: due, holdTo: holdTo}
+		e = &entry{id: r.ID, shelf: s, role: held, due: due, holdTo: holdTo}
 		heap.Push(s, e)
 		x.entries[e.id] = e
 	}
@@ -138,10 +131,10 @@ func (e *entry) take(held bool) {
 	switch {
 	case held && !e.held:
 		e.shelf.held++
-		e.role.held++
+		*e.role++
 	case !held && e.held:
 		e.shelf.held--
-		e.role.held--
+		*e.role--
 	}
 	e.held = held
 }
@@ -169,9 +162,6 @@ func (x *index) remove(e *entry) {
 	s := e.shelf
 	heap.Remove(s, int(e.at))
 	e.take(false)
-	if e.role.entries--; e.role.entries == 0 {
-		delete(x.roles, e.role.role)
-	}
 	if len(s.byDue) == 0 {
 		delete(x.accounts, s.account)
 	}
@@ -288,8 +278,8 @@ func (x *index) held(account string) int {
 func (x *index) heldBy(role string) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if t := x.roles[role]; t != nil {
-		return t.held
+	if held := x.roles[role]; held != nil {
+		return *held
 	}
 	return 0
 }
