@@ -47,7 +47,10 @@ type backend struct {
 	decoded decoded
 	worker  worker
 	tidying tidying
-	logger  atomic.Pointer[mounted]
+
+	reviewing atomic.Bool // a review is under way
+
+	logger atomic.Pointer[mounted]
 
 	// resources keeps config, accounts and roles in step with each other and
 	// with the ledger: whoever writes one of them holds it, whoever writes an
@@ -92,6 +95,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 			b.pathListAccounts(),
 			b.pathRoles(),
 			b.pathListRoles(),
+			b.pathCheck(),
 			b.pathCreds(),
 			b.pathTidy(),
 			b.pathTidyStatus(),

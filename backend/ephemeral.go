@@ -343,35 +343,16 @@ func (s *userScope) resolve(ctx context.Context, admin *jira.Client) error {
 // shows that his groups are there, that users can be made and can mint, and
 // whether they administer Jira.
 func (b *backend) probe(ctx context.Context, req *logical.Request, name string, r *role, c *config) error {
-	m, err := b.draft(ctx, req, name, c, r, 0)
-	if err != nil {
-		return err
-	}
-	trial := *r
-	trial.OnRevoke = onRevokeDelete // nobody has worked with him
-	r = &trial
-	if err := b.enlist(ctx, m, c, r, ledger.Room{}); err != nil {
-		return err
-	}
-	defer b.ledger.Over(m.record.ID)
-	token, secret, made, err := b.makeUser(ctx, m)
-	if err != nil {
-		return b.notMinted(ctx, req, m, made, err)
-	}
-	m.record.TokenID = token.ID
-	is, err := m.client.As(jira.Login{Token: secret, Username: m.user.Name}).Administrator(ctx)
-	switch {
-	case err != nil:
-		err = fmt.Errorf("asking what user %q may do: %w", m.user.Name, err)
-	case is && !r.AllowAdmin:
-		err = mistakef("a user with these groups and project_roles administers Jira: take others, or set allow_admin=true")
-	}
-	ctx, cancel := undo(ctx)
-	defer cancel()
-	if e := b.end(ctx, b.log(req), req.Storage, m.client, m.record); e != nil {
-		return errors.Join(err, fmt.Errorf("ending the user that it was tried with, which the engine goes on trying: %w", e))
-	}
-	return errors.Join(err, b.ledger.Forget(ctx, m.record.ID))
+	return b.trial(ctx, req, name, c, r, func(m *mint, he *jira.Client) error {
+		is, err := he.Administrator(ctx)
+		switch {
+		case err != nil:
+			return fmt.Errorf("asking what user %q may do: %w", m.user.Name, err)
+		case is && !r.AllowAdmin:
+			return mistakef("a user with these groups and project_roles administers Jira: take others, or set allow_admin=true")
+		}
+		return nil
+	})
 }
 
 // enlist writes the intent for a throw-away user of role r. The error is a

@@ -86,10 +86,7 @@ func (b *backend) intend(ctx context.Context, req *logical.Request, name string,
 	if err != nil {
 		return nil, err
 	}
-	if r.CredentialType == credentialTypeUser {
-		return m, b.enlist(ctx, m, c, r, ledger.Room{Role: r.MaxLeases})
-	}
-	return m, b.takePlace(ctx, req, m, c, r, passed)
+	return m, b.place(ctx, req, m, c, r, passed)
 }
 
 // draft is a mint for role r, called name, of which nothing is written yet.

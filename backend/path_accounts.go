@@ -69,6 +69,8 @@ func (b *backend) pathAccounts() *framework.Path {
 			forwardReads: true, // only the active node knows what is held
 			answer: answerFields(fields, map[string]*framework.FieldSchema{
 				"credential_kind": {Type: framework.TypeString, Description: "What the engine logs in with: token or password."},
+				"review_finding":  {Type: framework.TypeString, Description: "What the last daily review found: the user deactivated, renamed or promoted, or the credential refused. Empty if nothing."},
+				"reviewed_at":     {Type: framework.TypeString, Description: "When that was, RFC 3339 in UTC. Empty before the first."},
 				"user_key":        {Type: framework.TypeString, Description: "Jira's own key of the user, which survives a rename."},
 				"held":            {Type: framework.TypeInt, Description: "How many tokens of leases the account holds."},
 				"room":            {Type: framework.TypeInt, Description: "How many more it can hold."},
@@ -78,6 +80,7 @@ func (b *backend) pathAccounts() *framework.Path {
 			example: map[string]any{
 				"type": "user", "username": "ci-bot", "user_key": "JIRAUSER10100", "credential_kind": "token",
 				"max_tokens": 10, "held": 3, "room": 5, "allow_admin": false, "exclusive": false, "own_token_id": "401",
+				"review_finding": "", "reviewed_at": "2026-03-02T08:15:09Z",
 			},
 		}),
 		HelpSynopsis: "The Jira users that tokens are minted for.",
@@ -329,7 +332,13 @@ func (b *backend) readAccount(ctx context.Context, req *logical.Request, d *fram
 	if err != nil || a == nil {
 		return nil, err
 	}
+	found, at, err := b.finding(ctx, req.Storage, func(v *review) map[string]string { return v.Accounts }, name)
+	if err != nil {
+		return nil, err
+	}
 	return &logical.Response{Data: map[string]any{
+		"review_finding":  found,
+		"reviewed_at":     at,
 		"type":            a.Type,
 		"username":        a.Username,
 		"user_key":        a.UserKey,

@@ -30,6 +30,7 @@ type role struct {
 	MaxLeases      int      `json:"max_leases"` // 0: as many as the accounts can hold
 
 	userScope // of credentialTypeUser alone
+	limits
 }
 
 func (b *backend) pathRoles() *framework.Path {
@@ -75,6 +76,18 @@ func (b *backend) pathRoles() *framework.Path {
 			Type:        framework.TypeBool,
 			Description: "Accept that an ephemeral_user administers Jira by his groups.",
 		},
+		"allowed_permissions": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Jira's keys of the permissions that a credential of the role may have at most, as BROWSE_PROJECTS. See roles/<name>/check.",
+		},
+		"enforce_permissions": {
+			Type:        framework.TypeBool,
+			Description: "Refuse a write of the role if its credentials can do more than allowed_permissions, and look again once a day.",
+		},
+		"check_projects": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Keys of projects in which to see what a credential can do, beside those of project_roles.",
+		},
 		"verify": {
 			Type:        framework.TypeBool,
 			Description: "On a write that changes what an ephemeral_user is given: make one, see what he may do, and end him.",
@@ -107,6 +120,8 @@ func (b *backend) pathRoles() *framework.Path {
 			what:   "a role",
 			read:   b.readRole, write: b.writeRole, remove: b.deleteRole,
 			answer: answerFields(fields, map[string]*framework.FieldSchema{
+				"review_finding":    {Type: framework.TypeString, Description: "What the last daily review found: that the credentials can do more than enforce_permissions allows, or why that could not be told. Empty if nothing."},
+				"reviewed_at":       {Type: framework.TypeString, Description: "When that was, RFC 3339 in UTC. Empty before the first."},
 				"effective_ttl":     {Type: framework.TypeDurationSecond, Description: "What ttl comes to with the limits of the role, the mount and the system."},
 				"effective_max_ttl": {Type: framework.TypeDurationSecond, Description: "What max_ttl comes to with the limits of the role, the mount, the system and max_token_days."},
 			}, "name", "verify"),
@@ -117,6 +132,7 @@ func (b *backend) pathRoles() *framework.Path {
 				"effective_ttl": 3600, "effective_max_ttl": 86400,
 				"groups": []string{}, "project_roles": []string{}, "application_keys": []string{},
 				"username_template": "", "email_template": "", "display_name_template": "", "on_revoke": "delete", "allow_admin": false,
+				"allowed_permissions": []string{}, "enforce_permissions": false, "check_projects": []string{}, "review_finding": "", "reviewed_at": "",
 			},
 		}),
 		HelpSynopsis: "What readers of creds/<role> get.",
@@ -163,6 +179,9 @@ func (r *role) update(f fields) error {
 	change(f, "display_name_template", &r.DisplayNameTemplate)
 	change(f, "on_revoke", &r.OnRevoke)
 	change(f, "allow_admin", &r.AllowAdmin)
+	change(f, "allowed_permissions", &r.AllowedPermissions)
+	change(f, "enforce_permissions", &r.EnforcePermissions)
+	change(f, "check_projects", &r.CheckProjects)
 	if change(f, "ttl", &r.TTL) && r.TTL == 0 && f.Raw["ttl"] != nil {
 		return mistakef("ttl must be more than zero; leave it out for the mount's")
 	}
@@ -194,6 +213,9 @@ func (r *role) validate(maxTokenDays int) error {
 		if slices.Contains(r.Accounts[:i], name) {
 			return mistakef("accounts names %q twice", name)
 		}
+	}
+	if err := r.limits.validate(); err != nil {
+		return err
 	}
 	if r.CredentialType == credentialTypeUser {
 		return r.userScope.validate()
@@ -304,6 +326,11 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 				}
 			}
 		}
+		if r.EnforcePermissions {
+			if err := b.enforce(ctx, req, name, r); err != nil {
+				return nil, err
+			}
+		}
 		return func() (bool, error) { return true, b.accountsAreThere(ctx, req.Storage, r) }, nil
 	})
 	if err != nil {
@@ -365,6 +392,10 @@ func (b *backend) readRole(ctx context.Context, req *logical.Request, d *framewo
 	if err != nil {
 		return nil, err
 	}
+	found, at, err := b.finding(ctx, req.Storage, func(v *review) map[string]string { return v.Roles }, name)
+	if err != nil {
+		return nil, err
+	}
 	return &logical.Response{Warnings: warnings, Data: map[string]any{
 		"credential_type": r.CredentialType,
 		"accounts":        append([]string{}, r.Accounts...),
@@ -380,8 +411,14 @@ func (b *backend) readRole(ctx context.Context, req *logical.Request, d *framewo
 		"display_name_template": r.DisplayNameTemplate,
 		"on_revoke":             r.OnRevoke,
 		"allow_admin":           r.AllowAdmin,
-		"effective_ttl":         seconds(t.ttl),
-		"effective_max_ttl":     seconds(t.max),
+
+		"allowed_permissions": append([]string{}, r.AllowedPermissions...),
+		"enforce_permissions": r.EnforcePermissions,
+		"check_projects":      append([]string{}, r.CheckProjects...),
+		"review_finding":      found,
+		"reviewed_at":         at,
+		"effective_ttl":       seconds(t.ttl),
+		"effective_max_ttl":   seconds(t.max),
 	}}, nil
 }
 

@@ -23,6 +23,7 @@ const (
 	mountIDKey     = "mount-id"
 	tidyStatusKey  = "tidy-status"
 	autoTidyKey    = "auto-tidy"
+	reviewKey      = "review"
 	fenceKey       = "fence" // written to find out who may write
 )
 

@@ -68,10 +68,10 @@ func (b *backend) startWorker() {
 			sleep := longestSleep
 			err := guard(b.ownLog(), func() error {
 				sleep = b.work(b.background)
-				return nil
+				return b.reviewDaily(b.background)
 			})
 			if err != nil {
-				sleep = longestRest // it would panic again
+				sleep = longestRest // it would panic, or fail, again
 			}
 			b.sleep(sleep)
 			if !b.ledger.Whole() && time.Since(read) >= longestSleep {

@@ -1,0 +1,168 @@
+package backend
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira/jiratest"
+)
+
+// subjects are who a check has found, and whether each is an administrator.
+func subjects(answer map[string]any) map[string]bool {
+	found := map[string]bool{}
+	for _, s := range answer["subjects"].([]map[string]any) {
+		found[s["username"].(string)] = s["administrator"].(bool)
+	}
+	return found
+}
+
+// permissions are what the only subject of a check may do in a project.
+func permissions(t *testing.T, answer map[string]any, project string) []string {
+	t.Helper()
+	subjects := answer["subjects"].([]map[string]any)
+	if len(subjects) != 1 {
+		t.Fatalf("subjects %v", subjects)
+	}
+	return subjects[0]["permissions"].(map[string][]string)[project]
+}
+
+// A check tells what Jira lets the credentials do, one of each account, and
+// leaves none of them behind.
+func TestACheckOfARole(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.jira.AddProject(jiratest.Project{Key: "OPS", Name: "Operations", Restricted: true})
+	e.jira.AddRole("OPS", "Developers", "release-bot")
+	e.write("accounts/release-bot", map[string]any{"username": "release-bot", "token": e.pat("release-bot")})
+	e.write("roles/readonly", map[string]any{"accounts": "ci-bot,release-bot", "max_leases": 1, "check_projects": "OPS", "allowed_permissions": "BROWSE_PROJECTS"})
+	lease := e.issue("readonly", nil) // which does not keep a check from being made
+	got := e.must(logical.UpdateOperation, "roles/readonly/check", nil).Data
+	if found := subjects(got); len(found) != 2 || found["ci-bot"] || found["release-bot"] {
+		t.Errorf("subjects %v", found)
+	}
+	for _, s := range got["subjects"].([]map[string]any) {
+		in := s["permissions"].(map[string][]string)["OPS"]
+		if has := slices.Contains(in, "BROWSE_PROJECTS"); has != (s["username"] == "release-bot") {
+			t.Errorf("%v may do %v in OPS", s["username"], in)
+		}
+	}
+	more := got["not_allowed"].([]string)
+	if got["within_allowed"] != false || len(more) == 0 || slices.Contains(more, "BROWSE_PROJECTS") {
+		t.Errorf("not allowed are %v", more)
+	}
+	e.write("roles/readonly", map[string]any{"allowed_permissions": append(more, "BROWSE_PROJECTS")})
+	if got := e.must(logical.UpdateOperation, "roles/readonly/check", nil).Data; got["within_allowed"] != true {
+		t.Errorf("not allowed are %v", got["not_allowed"])
+	}
+	e.revoke(lease.Secret)
+	e.nothingHeld()
+	e.refuses(400, logical.UpdateOperation, "roles/none/check", nil, `no role "none"`)
+}
+
+func TestACheckOfThrowAwayUsers(t *testing.T) {
+	e := throwaway(t, jiratest.Options{})
+	got := e.must(logical.UpdateOperation, "roles/deploy/check", nil).Data
+	if in := permissions(t, got, "OPS"); !slices.Contains(in, "BROWSE_PROJECTS") || slices.Contains(in, "ADMINISTER_PROJECTS") {
+		t.Errorf("in OPS he may %v", in)
+	}
+	e.write("roles/rulers", map[string]any{"credential_type": "ephemeral_user", "groups": "jira-administrators", "allow_admin": true, "on_revoke": "deactivate"})
+	for name, is := range subjects(e.must(logical.UpdateOperation, "roles/rulers/check", nil).Data) {
+		if !is || !strings.HasPrefix(name, "vault-") {
+			t.Errorf("%q is an administrator: %v", name, is)
+		}
+	}
+	if people := e.people(); len(people) != 0 {
+		t.Errorf("left are %v", people)
+	}
+	e.nothingHeld()
+}
+
+// With enforce_permissions a role that hands out more is refused when it is
+// written.
+func TestEnforcedPermissions(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.refuses(400, logical.UpdateOperation, "roles/readonly", map[string]any{"enforce_permissions": true}, "needs allowed_permissions")
+	e.refuses(400, logical.UpdateOperation, "roles/readonly", map[string]any{"allowed_permissions": "BROWSE PROJECTS"}, "no key of a permission")
+	e.refuses(400, logical.UpdateOperation, "roles/readonly", map[string]any{"check_projects": "../x"}, "../x")
+	resp, err := e.request(t.Context(), logical.UpdateOperation, "roles/readonly", map[string]any{"allowed_permissions": "BROWSE_PROJECTS", "enforce_permissions": true})
+	e.failed(400, resp, err, "hands out more than its allowed_permissions", "BULK_CHANGE")
+	if got := e.read("roles/readonly")["enforce_permissions"]; got != false {
+		t.Errorf("enforce_permissions is %v", got)
+	}
+	all := e.must(logical.UpdateOperation, "roles/readonly/check", nil).Data["not_allowed"]
+	e.write("roles/readonly", map[string]any{"allowed_permissions": all, "enforce_permissions": true})
+	e.nothingHeld()
+}
+
+// What is different in Jira from what was written here is found within a day, and
+// told in reads and in the log.
+func TestTheDailyReview(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*jiratest.User)
+		words  string
+	}{
+		"deactivated": {func(u *jiratest.User) { u.Inactive = true }, "cannot be used"},
+		"renamed":     {func(u *jiratest.User) { u.Name = "ci-robot" }, `ci-robot`},
+		"promoted":    {func(u *jiratest.User) { u.Admin = true }, "administers Jira now"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := configured(t, jiratest.Options{})
+			all := e.must(logical.UpdateOperation, "roles/readonly/check", nil).Data["not_allowed"]
+			e.write("roles/readonly", map[string]any{"allowed_permissions": all, "enforce_permissions": true})
+			review := func() {
+				if err := e.reviewDaily(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				e.running.Wait()
+			}
+			review() // the first time it only notes the date
+			e.jira.SetUser("ci-bot", tt.change)
+			e.jira.ResetCalls()
+			review()
+			if n := len(e.jira.Calls()); n != 0 {
+				t.Errorf("%d calls though nothing is due", n)
+			}
+			e.pass(25 * time.Hour)
+			e.mount()
+			review()
+			got := e.read("accounts/ci-bot")
+			if !strings.Contains(fmt.Sprint(got["review_finding"]), tt.words) || got["reviewed_at"] == "" {
+				t.Errorf("found of the account: %v, at %v", got["review_finding"], got["reviewed_at"])
+			}
+			role := fmt.Sprint(e.read("roles/readonly")["review_finding"])
+			if name == "promoted" && !strings.Contains(role, "ADMINISTER") || role == "" {
+				t.Errorf("found of the role: %q", role)
+			}
+			if !e.logged("[WARN]", "an account is not what it was written as", tt.words) {
+				t.Error("the log does not say so")
+			}
+			e.jira.ResetCalls()
+			review()
+			if n := len(e.jira.Calls()); n != 0 {
+				t.Errorf("%d calls, and the next is due in a day", n)
+			}
+			e.nothingHeld()
+		})
+	}
+}
+
+// A node that may not write reviews nothing.
+func TestADeposedNodeReviewsNothing(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	if err := e.reviewDaily(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.pass(25 * time.Hour)
+	reinstate := e.deposed()
+	defer reinstate()
+	e.jira.ResetCalls()
+	_ = e.reviewDaily(t.Context())
+	e.running.Wait()
+	if n := len(e.jira.Calls()); n != 0 {
+		t.Errorf("%d calls", n)
+	}
+}
