@@ -51,6 +51,13 @@ func TestALeaseWhicheverWayItTurnsOut(t *testing.T) {
 		"UserLag":             {UserLag: time.Minute},
 		"UnknownGroupStatus":  {UnknownGroupStatus: 400},
 		"NotMemberStatus":     {NotMemberStatus: 400},
+		"InvalidClientStatus": {InvalidClientStatus: 400},
+		"ScopeIgnored":        {ScopeIgnored: true},
+		"TokenTypeAbsent":     {TokenTypeAbsent: true},
+		"ServiceMyself":       {ServiceMyself: 403},
+		"ServiceNameAbsent":   {ServiceNameAbsent: true},
+		"RevocationPath":      {RevocationPath: "/plugins/revoke"},
+		"RevokeUnknown400":    {RevokeUnknown400: true},
 		// These leave one of the two ways to log in.
 		"PATMayNotMint":   {PATMayNotMint: true},
 		"PATMayNotDelete": {PATMayNotDelete: true},

@@ -24,9 +24,10 @@ type request struct {
 
 	// Found out while it is answered.
 
-	vars  []string // the path's elements at the braces of the route
-	user  *user    // who calls; nil: anonymous
-	token *pat     // the token he calls with, if any
+	vars   []string // the path's elements at the braces of the route
+	user   *user    // who calls; nil: anonymous
+	token  *pat     // the token he calls with, if any
+	access *access  // the same of a service account
 }
 
 // credential is what a call carries to log in with.
@@ -62,6 +63,9 @@ func (s *Server) claims(q *request) (name, kind string) {
 		if k := s.bySec[c.raw]; k != nil && s.works(k, s.now()) {
 			u = s.byKey[k.owner]
 		}
+		if t := s.access[c.raw]; s.valid(t) {
+			u = t.account.user
+		}
 	}
 	if u == nil {
 		return "", c.kind
@@ -87,11 +91,14 @@ func (s *Server) authenticate(q *request) (http.Header, *answer) {
 			k.touch(now)
 			q.token, q.user = k, s.byKey[k.owner]
 		}
+		if t := s.access[c.raw]; s.valid(t) {
+			q.access, q.user = t, t.account.user
+		}
 	}
 	if q.user == nil && refusal == nil && !q.anonymous {
 		q.user = s.session(q)
 	}
-	if !s.switches.XAUserNameAbsent {
+	if !s.switches.XAUserNameAbsent && (q.access == nil || !s.switches.ServiceNameAbsent) {
 		h.Set("X-AUSERNAME", s.ausername(q.user))
 	}
 	return h, refusal
@@ -160,6 +167,9 @@ func (s *Server) xsrf(q *request) *answer {
 	case http.MethodPost, http.MethodPut, http.MethodDelete:
 	default:
 		return nil
+	}
+	if q.path == tokenPath || q.path == s.switches.RevocationPath {
+		return nil // whose form carries the credential
 	}
 	browser := strings.Contains(q.header.Get("User-Agent"), "Mozilla/")
 	proof := strings.EqualFold(q.header.Get("X-Atlassian-Token"), "no-check") || q.json()

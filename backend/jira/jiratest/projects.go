@@ -115,7 +115,7 @@ func (s *Server) sees(u *user, p *project) bool {
 func (s *Server) rank(u *user, p *project) int {
 	rank := 0
 	switch {
-	case u == nil:
+	case u == nil || s.restricted(u, p):
 		return 0
 	case s.leads(u, p):
 		return 3

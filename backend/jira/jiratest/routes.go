@@ -86,6 +86,9 @@ func (s *Server) answer(q request) answer {
 
 // route hands q to the call it means.
 func (s *Server) route(q *request) answer {
+	if a, ok := s.oauth(q); ok {
+		return a
+	}
 	var others []string
 	for _, r := range routes {
 		vars, ok := match(r.path, q.path)

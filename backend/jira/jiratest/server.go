@@ -1,5 +1,5 @@
-// Package jiratest simulates a Jira Data Center over HTTP: personal access tokens, users, groups, projects,
-// roles and issues, and everything that goes wrong on the way to them.
+// Package jiratest simulates a Jira Data Center over HTTP: personal access tokens, service accounts with their access tokens,
+// users, groups, projects, roles and issues, and everything that goes wrong on the way to them.
 //
 // A test calls [New], adds users with [Server.AddUser], points its client at [Server.URL], and afterwards asks
 // [Server.Tokens], [Server.Users], [Server.Calls] and [Server.Count] what happened. [New] fails the test that leaves a
@@ -70,6 +70,7 @@ type Server struct {
 	users
 	tokens
 	projects
+	grants
 	traffic
 	faults
 	buckets map[string]*bucket // rate limits by user key
@@ -87,7 +88,7 @@ func Start(o Options) (*Server, error) {
 	s := &Server{
 		options: o, switches: o.Switches, hasPATs: atLeast(o.Version, 8, 14),
 		served: make(chan struct{}), closing: make(chan struct{}), changed: make(chan struct{}),
-		users: newUsers(), tokens: newTokens(), projects: newProjects(), buckets: map[string]*bucket{},
+		users: newUsers(), tokens: newTokens(), projects: newProjects(), grants: newGrants(), buckets: map[string]*bucket{},
 	}
 	if base := strings.Trim(o.ContextPath, "/"); base != "-" && base != "" {
 		s.base = "/" + base
