@@ -104,8 +104,8 @@ func (a *answer) denied(l *login) *Error {
 	return (&Error{Kind: Denied, Status: a.status, Words: a.words(l), Refusing: true}).of(a.call)
 }
 
-// words finds what Jira says to l in the body of an error: one of the four
-// shapes of JSON that its parts use, plain text, or the title of a page.
+// words finds what Jira says to l in the body of an error: one of the shapes
+// of JSON that its parts use, plain text, or the title of a page.
 func (a *answer) words(l *login) string {
 	switch {
 	case a.isHTML():
@@ -123,6 +123,7 @@ func (a *answer) words(l *login) string {
 		Errors        map[string]string `json:"errors"`
 		Message       string            `json:"message"`
 		Error         string            `json:"error"`
+		Description   string            `json:"error_description"` // OAuth
 	}
 	_ = json.Unmarshal(a.body, &shape) // what does not fit the shape is left out
 	said := shape.ErrorMessages
@@ -134,6 +135,9 @@ func (a *answer) words(l *login) string {
 	}
 	if shape.Error != "" {
 		said = append(said, shape.Error)
+	}
+	if shape.Description != "" {
+		said = append(said, shape.Description)
 	}
 	return l.quote(strings.Join(said, "; "), a.call.secret)
 }
@@ -158,7 +162,7 @@ func refuse(method, path, what, value string) *Error {
 // and takes the login's own secrets out first, while they are still whole, and
 // the call's own one, which may be empty.
 func (l *login) quote(s, secret string) string {
-	for _, whole := range []string{secret, l.Token} {
+	for _, whole := range append([]string{secret, l.Token}, l.inBodies...) {
 		if whole != "" {
 			s = strings.ReplaceAll(s, whole, "[withheld]")
 		}

@@ -67,7 +67,7 @@ func TestWords(t *testing.T) {
 		{"", `{"exception":"com.atlassian.pats.X","error":"Nein."}`, "Nein."},
 		{"", `{"message":"One.","errors":["not","an","object"]}`, "One."},
 		{"", `{"message":7,"error":"Two."}`, "Two."},
-		{"", `{"error":"invalid_client","error_description":"x"}`, "invalid_client"},
+		{"", `{"error":"invalid_client","error_description":"x"}`, "invalid_client; x"},
 		{"", `["no","object"]`, ""},
 		{"", `"a string"`, ""},
 		{"", `{"message":`, ""},

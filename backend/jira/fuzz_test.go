@@ -2,6 +2,7 @@ package jira
 
 import (
 	"encoding/json"
+	"fmt"
 	"html"
 	"io"
 	"math"
@@ -425,6 +426,60 @@ func FuzzWhoAmI(f *testing.F) {
 			if info.AtLeast(8, 14) && info.VersionNumbers[0] < 8 || !info.AtLeast(math.MinInt, math.MinInt) {
 				t.Errorf("%v is at least 8.14: %v", info.VersionNumbers, info.AtLeast(8, 14))
 			}
+		}
+	})
+}
+
+// FuzzAccessToken: whatever is answered to client credentials, no error tells a
+// secret, and only what can be used for a known time is an access token.
+func FuzzAccessToken(f *testing.F) {
+	for _, body := range []string{
+		`{"access_token":"{N}","token_type":"Bearer","expires_in":3600,"scope":"READ"}`, `{"access_token":"{N}","expires_in":60}`,
+		`{"access_token":"{N}","token_type":"mac","expires_in":60}`, `{"access_token":"{N}","token_type":"bearer","expires_in":-1}`,
+		`{"access_token":"{N}\n","token_type":"bearer","expires_in":1}`, `{"access_token":"{N}","token_type":"bearer","expires_in":1e99,"scope":"{J}"}`,
+		`{"error":"invalid_client","error_description":"{J} {S}"}`, `{"error":"invalid_scope"}`, `{"error":"invalid_token"}`, `null`, ``, `<html><title>{H}`, `{S}`,
+	} {
+		for _, status := range []int{200, 307, 400, 401, 403, 404, 429, 503} {
+			f.Add(status, "application/json", "https://x:{S}@{S}/", body, false)
+			f.Add(status, "text/plain", "", body, true)
+		}
+	}
+	f.Fuzz(func(t *testing.T, status int, kind, location, body string, cut bool) {
+		s := &scripted{login: fuzzBearer, me: reply{status: status, kind: kind, which: 2, other: location, body: body, cut: cut}}
+		g := Grant{TokenURL: "http://auth.example.com/oauth/token", ClientID: "ci", ClientSecret: fuzzBearer.Token}
+		for _, g.JSON = range []bool{false, true} {
+			sent := len(s.sent)
+			token, err := s.client(t).site.AccessToken(t.Context(), g)
+			if n := len(s.sent) - sent; n != 1 && status != http.StatusTooManyRequests {
+				t.Errorf("it was sent %d times", n)
+			}
+			if err != nil {
+				s.fits(t, err)
+				if token.Secret != "" {
+					t.Error("with the error came a token")
+				}
+				if refusal := status >= 400 && status < 500 && status != 408; NothingMade(err) && !refusal {
+					t.Errorf("after %d nothing is said to be made: %v", status, err)
+				}
+				continue
+			}
+			if status != 200 || cut || token.Secret == "" || strings.ContainsFunc(token.Secret, notInHeader) || !strings.EqualFold(token.Type, "bearer") ||
+				token.ExpiresIn < time.Second || token.ExpiresIn > 24*time.Hour || strings.Contains(fmt.Sprintf("%+v", token), fuzzNewToken) {
+				t.Errorf("%d %q is read as %v", status, body, token)
+			}
+		}
+		err := s.client(t).site.RevokeAccessToken(t.Context(), g.TokenURL, g, fuzzNewToken)
+		if err != nil {
+			s.fits(t, err)
+		} else if cut || status != 200 && status != 400 || status == 400 && !strings.Contains(strings.ToLower(body), "error") {
+			t.Errorf("%d %q proves that it is gone", status, body)
+		}
+		accepted, err := s.client(t).Accepted(t.Context())
+		if err != nil {
+			s.fits(t, err)
+		}
+		if accepted && (err != nil || status != 200 || cut) {
+			t.Errorf("by %d %q it is accepted, %v", status, body, err)
 		}
 	})
 }

@@ -11,6 +11,9 @@
 //	client := site.As(jira.Login{Username: "ci-bot", Token: pat})
 //	token, secret, err := client.CreateToken(ctx, "nightly build", 1)
 //
+// A service account of Jira 11 has no such tokens. It asks for access tokens
+// with a [Grant], by [Site.AccessToken].
+//
 // What is guaranteed:
 //
 //   - A call that creates something is never repeated unless it is certain
@@ -25,7 +28,8 @@
 //   - A password that Jira refused is not tried again by that Client: three
 //     wrong ones lock a Jira user out. For the same reason a Client sends its
 //     password in one call at a time; tokens know no such limit.
-//   - No redirect is followed, so a credential reaches no other host.
+//   - No redirect is followed, so a credential reaches no other host. A
+//     client secret goes in the body of a request and nowhere else.
 //   - No error text holds a credential, be it the login's or a new one.
 //
 // Methods are safe for concurrent use. Each honours its context's deadline,
@@ -84,7 +88,9 @@ type Site struct {
 	base      *url.URL        // its path without a trailing slash
 	address   string          // the same, written out
 	transport *http.Transport // no http.Client, which follows redirects and quotes their addresses
+	elsewhere *http.Transport // the same for other hosts, whose certificates carry names of their own
 	gate      *Gate
+	grants    *refusedGrants
 	timeout   time.Duration
 	userAgent string
 	pause     pause
@@ -116,29 +122,37 @@ func New(o Options) (*Site, error) {
 	if o.Proxy != nil {
 		proxy = http.ProxyURL(o.Proxy)
 	}
-	return &Site{
-		base:    base,
-		address: base.String(),
-		transport: &http.Transport{
-			Proxy:       proxy,
-			DialContext: o.Dial,
-			TLSClientConfig: &tls.Config{
-				RootCAs:            o.RootCAs,
-				Certificates:       o.Certificates,
-				ServerName:         o.TLSServerName,
-				MinVersion:         o.TLSMinVersion,
-				InsecureSkipVerify: o.TLSSkipVerify, //nolint:gosec // the operator's explicit choice, warned about where it is made
-			},
-			ForceAttemptHTTP2: true,
-			// One connection carries all calls under HTTP/2; if it dies without
-			// a word, as behind some firewalls, only a ping shows it.
-			HTTP2:                  &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
-			MaxIdleConnsPerHost:    100, // the most calls a gate can let through
-			IdleConnTimeout:        60 * time.Second,
-			TLSHandshakeTimeout:    o.Timeout,
-			MaxResponseHeaderBytes: 64 << 10,
+	transport := &http.Transport{
+		Proxy:       proxy,
+		DialContext: o.Dial,
+		TLSClientConfig: &tls.Config{
+			RootCAs:            o.RootCAs,
+			Certificates:       o.Certificates,
+			ServerName:         o.TLSServerName,
+			MinVersion:         o.TLSMinVersion,
+			InsecureSkipVerify: o.TLSSkipVerify, //nolint:gosec // the operator's explicit choice, warned about where it is made
 		},
+		ForceAttemptHTTP2: true,
+		// One connection carries all calls under HTTP/2; if it dies without
+		// a word, as behind some firewalls, only a ping shows it.
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
+		MaxIdleConnsPerHost:    100, // the most calls a gate can let through
+		IdleConnTimeout:        60 * time.Second,
+		TLSHandshakeTimeout:    o.Timeout,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+	elsewhere := transport
+	if o.TLSServerName != "" {
+		elsewhere = transport.Clone()
+		elsewhere.TLSClientConfig.ServerName = ""
+	}
+	return &Site{
+		base:      base,
+		address:   base.String(),
+		transport: transport,
+		elsewhere: elsewhere,
 		gate:      o.Gate,
+		grants:    &refusedGrants{},
 		timeout:   o.Timeout,
 		userAgent: o.UserAgent,
 		pause:     defaultPause,
@@ -150,7 +164,26 @@ func (s *Site) URL() string { return s.address }
 
 // Close drops the connections that are idle. Calls under way go on, and the
 // Site stays usable.
-func (s *Site) Close() { s.transport.CloseIdleConnections() }
+func (s *Site) Close() {
+	s.transport.CloseIdleConnections()
+	s.elsewhere.CloseIdleConnections()
+}
+
+// reach returns the site at address, which is called as s is: through its
+// proxy, its authorities and its gate. [Options.TLSServerName] holds for s's
+// own host alone.
+func (s *Site) reach(address string) (*Site, error) {
+	base, err := parseURL(address)
+	if err != nil {
+		return nil, err
+	}
+	other := *s
+	other.base, other.address = base, base.String()
+	if base.Scheme != s.base.Scheme || base.Host != s.base.Host {
+		other.transport = s.elsewhere
+	}
+	return &other, nil
+}
 
 // As returns a client that calls the site with login l.
 func (s *Site) As(l Login) *Client {

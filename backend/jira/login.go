@@ -37,8 +37,9 @@ const refusedRest = time.Minute
 // login is a Login and what Jira has said of it so far.
 type login struct {
 	Login
-	headers http.Header // of every request, never changed
-	turn    *Gate       // lets one call through at a time: who sends the password
+	headers  http.Header // of every request, never changed
+	turn     *Gate       // lets one call through at a time: who sends the password
+	inBodies []string    // secrets that go in bodies and not in headers, in every spelling
 
 	mu      sync.Mutex
 	refusal *Error // why no call is made any more
@@ -51,7 +52,9 @@ func newLogin(l Login, userAgent string) *login {
 
 func (l *login) basic() bool { return l.Token == "" && l.Password != "" }
 
-func (l *login) anonymous() bool { return l.Token == "" && l.Password == "" }
+func (l *login) anonymous() bool {
+	return l.Token == "" && l.Password == "" && l.inBodies == nil
+}
 
 // enter waits until the login may be used. It fails without a call when Jira
 // has refused it. A password is sent by one caller at a time: a hundred calls
@@ -83,7 +86,9 @@ func (l *login) refused() *Error {
 	e := *l.refusal
 	e.Unsent = true
 	e.Words = fmt.Sprintf("not asked again, for at %s Jira said: %s", l.since.UTC().Format(time.RFC3339), e.Words)
-	e.Advice += "; write the credential again to have it tried at once"
+	if l.inBodies == nil {
+		e.Advice += "; write the credential again to have it tried at once"
+	}
 	return &e
 }
 
@@ -94,6 +99,9 @@ func (l *login) forGood() bool { return l.basic() && l.refusal.Refusing }
 
 // whyRefused is what a person can make of a refusal.
 func (l *login) whyRefused() string {
+	if l.inBodies != nil {
+		return "the client id or the client secret is wrong or expired"
+	}
 	why := "the credential is wrong, expired or deleted, or its user is not active"
 	if l.basic() {
 		why += "; Jira locks a user out after three wrong passwords"

@@ -24,9 +24,13 @@ type call struct {
 	method string
 	path   string // below the site's URL; needs no escaping
 	query  url.Values
-	body   any    // sent as JSON unless nil
+	body   any    // sent as JSON, or as a form if it is url.Values, unless nil
 	secret string // in the body, and to be quoted in no error
 	want   []int  // the statuses that mean success
+	open   bool   // answered to anybody: it tells nothing of the login whom Jira takes the caller for
+	// fault says what an answer outside 2xx means that means something else
+	// here than in other calls, or nil.
+	fault func(l *login, a *answer, said string) *Error
 	// once: repeating the call may do its work twice, so it is repeated only
 	// when the last try certainly did nothing, and a try that is under way is
 	// not cut off by a caller who goes away, only by his deadline.
@@ -177,6 +181,10 @@ func (c *Client) build(ctx context.Context, cl call) (*http.Request, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encoding the body: %w", err)
 		}
+		if form, ok := cl.body.(url.Values); ok {
+			b = []byte(form.Encode())
+			req.Header["Content-Type"] = []string{"application/x-www-form-urlencoded"}
+		}
 		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(b)), int64(len(b))
 		// So that the transport can send it again where it finds that a
 		// connection had ended before anything was sent on it.
@@ -204,6 +212,11 @@ func (c *Client) network(cl call, err error) *Error {
 // nil if it is one that its call wants.
 func (c *Client) fault(a *answer, err error) *Error {
 	isHTML, said := a.isHTML(), a.words(c.login)
+	if a.call.fault != nil && a.status >= 300 {
+		if e := a.call.fault(c.login, a, said); e != nil {
+			return e
+		}
+	}
 	switch {
 	case a.status == http.StatusTooManyRequests:
 		until := time.Now().Add(c.site.pause.after(a.header.Get("Retry-After")))
@@ -237,7 +250,7 @@ func (c *Client) fault(a *answer, err error) *Error {
 		return &Error{Kind: Nonsense, Words: "the body was cut short: " + c.login.quote(err.Error(), a.call.secret)}
 	case isHTML:
 		return &Error{Kind: Nonsense, Words: said, Advice: "a login page or a proxy answered in Jira's stead"}
-	case !c.login.anonymous() && a.user == "anonymous":
+	case !a.call.open && !c.login.anonymous() && a.user == "anonymous":
 		return &Error{
 			Kind: Refused, Words: "Jira took the caller for an anonymous visitor",
 			Advice: "the token is wrong, expired or deleted, or its user is not active",

@@ -2,6 +2,7 @@ package jira
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -44,7 +45,7 @@ func (c *Client) myself(ctx context.Context, urgent bool) (User, *answer, error)
 func (c *Client) Administrator(ctx context.Context) (bool, error) {
 	// Data Center answers with all permissions whatever is asked; newer
 	// versions may want to be told which.
-	have, err := c.permissions(ctx, url.Values{"permissions": {"ADMINISTER,SYSTEM_ADMIN"}})
+	have, err := c.provenPermissions(ctx, url.Values{"permissions": {"ADMINISTER,SYSTEM_ADMIN"}})
 	return have["ADMINISTER"] || have["SYSTEM_ADMIN"], err
 }
 
@@ -61,22 +62,82 @@ func (c *Client) Permissions(ctx context.Context, projectKey string) (map[string
 		}
 		query.Set("projectKey", projectKey)
 	}
-	return c.permissions(ctx, query)
+	return c.provenPermissions(ctx, query)
+}
+
+// Accepted tells whether Jira still takes the login for somebody. It is one
+// call that a service account may make too, for which [Client.Myself] need not
+// answer. Where the answer does not tell, it asks more, and an error means
+// that it could not be told.
+func (c *Client) Accepted(ctx context.Context) (bool, error) {
+	asked := url.Values{"permissions": {"BROWSE_PROJECTS,CREATE_ISSUES,BULK_CHANGE"}}
+	mine, a, err := c.permissions(ctx, asked)
+	switch refusal := (*Error)(nil); {
+	case errors.As(err, &refusal) && refusal.isNobody():
+		return false, nil
+	case err != nil:
+		return false, err
+	case a.user != "":
+		return true, nil // not anonymous, which is an error
+	}
+	if c.login.Username != "" {
+		// A Jira that does not name its users; this one is a user, to whom
+		// it says who he is.
+		_, err := c.Myself(ctx)
+		if refusal := (*Error)(nil); errors.As(err, &refusal) && refusal.isNobody() {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	nobodys, _, err := c.site.As(Login{}).permissions(ctx, asked)
+	if err != nil {
+		return false, err
+	}
+	for key, have := range mine {
+		if have && !nobodys[key] {
+			return true, nil
+		}
+	}
+	return false, a.nonsense("the answer does not name the user, and anybody may do what the login may")
+}
+
+// isNobody tells whether Jira itself said that it does not know who calls.
+func (e *Error) isNobody() bool {
+	return e.Kind == Refused && (e.Status == http.StatusOK || e.Status == http.StatusUnauthorized && e.Refusing)
 }
 
 const permissionsPath = "/rest/api/2/mypermissions"
 
-func (c *Client) permissions(ctx context.Context, query url.Values) (map[string]bool, error) {
-	a, err := c.do(ctx, call{method: http.MethodGet, path: permissionsPath, query: query, want: []int{http.StatusOK, http.StatusNotFound}})
-	if err != nil {
+// provenPermissions are those that the login's own user has, ADMINISTER among
+// them.
+func (c *Client) provenPermissions(ctx context.Context, query url.Values) (map[string]bool, error) {
+	have, a, err := c.permissions(ctx, query)
+	if a == nil {
 		return nil, err
 	}
 	// Jira tells an anonymous visitor, too, that there is no such project.
-	if err := c.prove(ctx, a, nil); err != nil {
+	if unproven := c.prove(ctx, a, nil); unproven != nil {
+		return nil, unproven
+	}
+	if err != nil {
 		return nil, err
 	}
+	if _, ok := have["ADMINISTER"]; !ok {
+		return nil, a.nonsense("a list of permissions without ADMINISTER")
+	}
+	return have, nil
+}
+
+// permissions are those that the answer to query lists, and whether whoever
+// Jira took the caller for has them. The answer comes with an error too where
+// it is what is wrong: a 404, or no list.
+func (c *Client) permissions(ctx context.Context, query url.Values) (map[string]bool, *answer, error) {
+	a, err := c.do(ctx, call{method: http.MethodGet, path: permissionsPath, query: query, want: []int{http.StatusOK, http.StatusNotFound}})
+	if err != nil {
+		return nil, nil, err
+	}
 	if a.status == http.StatusNotFound {
-		return nil, a.denied(c.login)
+		return nil, a, a.denied(c.login)
 	}
 	var mine struct {
 		Permissions map[string]struct {
@@ -84,16 +145,16 @@ func (c *Client) permissions(ctx context.Context, query url.Values) (map[string]
 		} `json:"permissions"`
 	}
 	if err := a.decode(&mine); err != nil {
-		return nil, err
+		return nil, a, err
 	}
-	if _, ok := mine.Permissions["ADMINISTER"]; !ok {
-		return nil, a.nonsense("a list of permissions without ADMINISTER")
+	if len(mine.Permissions) == 0 {
+		return nil, a, a.nonsense("no list of permissions")
 	}
 	have := make(map[string]bool, len(mine.Permissions))
 	for key, permission := range mine.Permissions {
 		have[key] = permission.Have
 	}
-	return have, nil
+	return have, a, nil
 }
 
 // ServerInfo is what a site says of itself.

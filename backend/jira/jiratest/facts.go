@@ -54,12 +54,12 @@ func Facts() []Fact {
 		{Fact: "adding to a group that is not there is 404", Switch: "UnknownGroupStatus", Tests: []string{"TestGroups", "TestGroupsThatAreRefused", "TestThrowAwayUserWhicheverWayItTurnsOut", "TestALeaseWhicheverWayItTurnsOut"}},
 		{Fact: "taking somebody out of a group he is not in is 404", Switch: "NotMemberStatus", Tests: []string{"TestGroups", "TestGroupsThatAreRefused", "TestThrowAwayUserWhicheverWayItTurnsOut", "TestALeaseWhicheverWayItTurnsOut"}},
 
-		{Fact: "a wrong client id or secret is refused with 401", Switch: "InvalidClientStatus", Tests: []string{"TestClientCredentials"}},
-		{Fact: "the scope that is asked for narrows an access token", Switch: "ScopeIgnored", Tests: []string{"TestClientCredentials"}},
-		{Fact: "an access token's type is told", Switch: "TokenTypeAbsent", Tests: []string{"TestAccessTokenAnswers"}},
-		{Fact: "myself answers for a service account", Switch: "ServiceMyself", Tests: []string{"TestServiceAccountIsLimited"}},
-		{Fact: "answers to a service account carry X-AUSERNAME", Switch: "ServiceNameAbsent", Tests: []string{"TestServiceAccountIsLimited"}},
-		{Fact: "an access token cannot be ended", Switch: "RevocationPath", Tests: []string{"TestRevocation"}},
-		{Fact: "to end an unknown access token is answered with 200", Switch: "RevokeUnknown400", Tests: []string{"TestRevocation"}},
+		{Fact: "a wrong client id or secret is refused with 401", Switch: "InvalidClientStatus", Tests: []string{"TestClientCredentials", "TestRefusedGrants"}},
+		{Fact: "the scope that is asked for narrows an access token", Switch: "ScopeIgnored", Tests: []string{"TestClientCredentials", "TestAccessToken"}},
+		{Fact: "an access token's type is told", Switch: "TokenTypeAbsent", Tests: []string{"TestAccessTokenAnswers", "TestAccessTokenOnTheWire"}},
+		{Fact: "myself answers for a service account", Switch: "ServiceMyself", Tests: []string{"TestServiceAccountIsLimited", "TestAccepted"}},
+		{Fact: "answers to a service account carry X-AUSERNAME", Switch: "ServiceNameAbsent", Tests: []string{"TestServiceAccountIsLimited", "TestAccepted"}},
+		{Fact: "an access token cannot be ended", Switch: "RevocationPath", Tests: []string{"TestRevocation", "TestRevokeAccessToken"}},
+		{Fact: "to end an unknown access token is answered with 200", Switch: "RevokeUnknown400", Tests: []string{"TestRevocation", "TestRevokeAccessToken"}},
 	}
 }
