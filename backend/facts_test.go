@@ -58,6 +58,8 @@ func TestALeaseWhicheverWayItTurnsOut(t *testing.T) {
 		"ServiceNameAbsent":   {ServiceNameAbsent: true},
 		"RevocationPath":      {RevocationPath: "/plugins/revoke"},
 		"RevokeUnknown400":    {RevokeUnknown400: true},
+		"APITokenDelay":       {APITokenDelay: time.Minute},
+		"APITokenPostOff":     {APITokenPostOff: true},
 		// These leave one of the two ways to log in.
 		"PATMayNotMint":   {PATMayNotMint: true},
 		"PATMayNotDelete": {PATMayNotDelete: true},

@@ -19,6 +19,7 @@ type request struct {
 	header       http.Header
 	body         []byte
 	baseURL      string
+	host         string // on Cloud: which of its hosts it was sent to
 	headerBytes  int
 	anonymous    bool // a fault: the credential counts for nothing
 
@@ -65,6 +66,9 @@ func (s *Server) claims(q *request) (name, kind string) {
 		}
 		if t := s.access[c.raw]; s.valid(t) {
 			u = t.account.user
+		}
+		if account, _ := s.cloudLogin(q); account != nil {
+			u = account.user
 		}
 	}
 	if u == nil {

@@ -18,6 +18,8 @@ import (
 //
 //	GET, DELETE /_sim/calls   the calls so far; forget them
 //	GET /_sim/tokens          all tokens that were not deleted, without secrets
+//	GET /_sim/access-tokens   all access tokens that were ever asked for, likewise
+//	GET /_sim/api-tokens      all API tokens that were not deleted, likewise
 //	GET /_sim/secrets         every secret ever made
 //	POST /_sim/fault          add the fault in the body, whose delay is a string like "2s"; answers {"id"}
 //	DELETE /_sim/faults       remove all faults
@@ -38,6 +40,10 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 		s.ResetCalls()
 	case what == "GET tokens":
 		a = append([]Token{}, s.Tokens("")...)
+	case what == "GET access-tokens":
+		a = append([]AccessToken{}, s.AccessTokens()...)
+	case what == "GET api-tokens":
+		a = append([]APIToken{}, s.APITokens()...)
 	case what == "GET secrets":
 		a = append([]string{}, s.Secrets()...)
 	case what == "POST fault":

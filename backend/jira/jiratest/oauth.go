@@ -16,10 +16,11 @@ import (
 // ServiceAccount is who calls Jira with access tokens, which he asks for with a client id and a secret. He is no user.
 type ServiceAccount struct {
 	Name         string // what X-AUSERNAME says of him
+	ID           string // on Cloud: his account id; default: a made-up one
 	ClientID     string // default: a made-up one, as is the secret
 	ClientSecret string
 	Expires      time.Time // when the secret ends; zero: never
-	Scopes       []string  // default: READ and WRITE
+	Scopes       []string  // default: READ and WRITE; on Cloud read:jira-work, read:jira-user and write:jira-work
 	Projects     []string  // the keys of those he may see; none: all
 }
 
@@ -67,10 +68,14 @@ const (
 func (s *Server) AddServiceAccount(a ServiceAccount) ServiceAccount {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	a.ID = cmp.Or(a.ID, "712020:"+rand.Text())
 	a.ClientID = cmp.Or(a.ClientID, rand.Text())
 	a.ClientSecret = cmp.Or(a.ClientSecret, "ATOA"+rand.Text()+rand.Text())
 	if a.Scopes == nil {
 		a.Scopes = []string{readScope, writeScope}
+		if s.options.Cloud != "" {
+			a.Scopes = []string{readWork, readUser, writeWork}
+		}
 	}
 	if a.Name == "" || s.accounts[a.ClientID] != nil {
 		panic(fmt.Sprintf("jiratest: service account %q with client id %q is nameless or there already", a.Name, a.ClientID))
@@ -188,17 +193,27 @@ func (s *Server) postAccess(q *request) answer {
 	case len(account.Scopes) == 0:
 		return oauthError(http.StatusBadRequest, "unauthorized_client", "The client may not use this grant type.")
 	}
-	asked := strings.Fields(form.Get("scope"))
+	scopes, refusal := s.narrow(account, form.Get("scope"))
+	if refusal != nil {
+		return *refusal
+	}
+	return s.grantAccess(account, scopes, rand.Text()+rand.Text())
+}
+
+// narrow finds the scopes of a token of account for which scope was asked, or refuses.
+func (s *Server) narrow(account *serviceAccount, scope string) ([]string, *answer) {
+	asked := strings.Fields(scope)
 	for _, scope := range asked {
 		writes := scope == readScope && slices.Contains(account.Scopes, writeScope)
 		if !slices.Contains(account.Scopes, scope) && !writes {
-			return oauthError(http.StatusBadRequest, "invalid_scope", "The scope is not one of the client's.")
+			a := oauthError(http.StatusBadRequest, "invalid_scope", "The scope is not one of the client's.")
+			return nil, &a
 		}
 	}
 	if len(asked) == 0 || s.switches.ScopeIgnored {
 		asked = account.Scopes
 	}
-	return s.grantAccess(account, asked, rand.Text()+rand.Text())
+	return asked, nil
 }
 
 // grantAccess makes an access token and answers with it.

@@ -56,6 +56,9 @@ var routes = []route{
 func (s *Server) answer(q request) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.options.Cloud != "" {
+		return s.answerCloud(&q)
+	}
 	const most = 8 << 10 // of all headers together, as stock Tomcat has it
 	if q.headerBytes > most {
 		return tomcatAnswer(http.StatusBadRequest, "Request header is too large")

@@ -21,6 +21,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.control(w, r)
 		return
 	}
+	if r.Method == http.MethodConnect && s.options.Cloud != "" {
+		s.connect(w, r)
+		return
+	}
 	// Read to the end first: net/http notices that a client has gone only after its body is read.
 	const most = 1 << 20
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
@@ -34,6 +38,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	q := &request{
 		method: r.Method, path: path, query: r.URL.Query(), rawQuery: r.URL.RawQuery, header: r.Header, body: body,
 		baseURL: s.url, headerBytes: headerBytes(r),
+	}
+	if r.TLS != nil {
+		q.host = r.Host
 	}
 	c, f := s.arrive(q)
 	if !inside {

@@ -1,5 +1,6 @@
 // Package jiratest simulates a Jira Data Center over HTTP: personal access tokens, service accounts with their access tokens,
-// users, groups, projects, roles and issues, and everything that goes wrong on the way to them.
+// users, groups, projects, roles and issues, and everything that goes wrong on the way to them. With [Options.Cloud] it is
+// as much of Jira Cloud as a service account sees.
 //
 // A test calls [New], adds users with [Server.AddUser], points its client at [Server.URL], and afterwards asks
 // [Server.Tokens], [Server.Users], [Server.Calls] and [Server.Count] what happened. [New] fails the test that leaves a
@@ -43,6 +44,7 @@ type Options struct {
 	Listen      string           // default "127.0.0.1:0"
 	Listener    net.Listener     // where calls come from, instead of Listen; closed by Close
 	Log         io.Writer        // one line per call and never a secret; nil: none. Its errors are ignored
+	Cloud       string           // the name of a site of Jira Cloud to be instead; see [Server.Proxy]
 	Control     bool             // serve the endpoints under /_sim that steer the simulator from another process
 	Switches
 }
@@ -54,8 +56,11 @@ type Server struct {
 	url     string
 	ca      []byte
 	hasPATs bool
-	http    *http.Server
-	served  chan struct{} // closed when http has stopped
+	proxy   string       // on Cloud: where to come in
+	tunnels *tunnels     // the same
+	http    *http.Server // what listens
+	inner   *http.Server // on Cloud: what is behind the proxy
+	served  sync.WaitGroup
 	closing chan struct{} // closed by Close, once
 	closed  sync.Once
 
@@ -71,6 +76,7 @@ type Server struct {
 	tokens
 	projects
 	grants
+	cloud
 	traffic
 	faults
 	buckets map[string]*bucket // rate limits by user key
@@ -78,6 +84,10 @@ type Server struct {
 
 // Start starts a Jira for a process to use; the caller calls [Server.Close]. It fails if it cannot listen.
 func Start(o Options) (*Server, error) {
+	if o.Cloud != "" {
+		o.ContextPath, o.Deployment, o.TLS = "-", cmp.Or(o.Deployment, "Cloud"), false
+		o.Version = cmp.Or(o.Version, "1001.0.0")
+	}
 	o.ContextPath = cmp.Or(o.ContextPath, "/jira")
 	o.Version = cmp.Or(o.Version, "10.3.2")
 	o.Deployment = cmp.Or(o.Deployment, "Server")
@@ -87,18 +97,13 @@ func Start(o Options) (*Server, error) {
 	}
 	s := &Server{
 		options: o, switches: o.Switches, hasPATs: atLeast(o.Version, 8, 14),
-		served: make(chan struct{}), closing: make(chan struct{}), changed: make(chan struct{}),
-		users: newUsers(), tokens: newTokens(), projects: newProjects(), grants: newGrants(), buckets: map[string]*bucket{},
+		closing: make(chan struct{}), changed: make(chan struct{}),
+		users: newUsers(), tokens: newTokens(), projects: newProjects(), grants: newGrants(), cloud: newCloud(), buckets: map[string]*bucket{},
 	}
 	if base := strings.Trim(o.ContextPath, "/"); base != "-" && base != "" {
 		s.base = "/" + base
 	}
-	s.http = &http.Server{
-		Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: 30 * time.Second,
-		ErrorLog: log.New(io.Discard, "", 0), // broken connections and refused handshakes are the point here
-		// HTTP/1.1 only, as Tomcat speaks it: a lost connection then loses one call and no other.
-		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
-	}
+	s.http = s.server()
 	l, err := o.Listener, error(nil)
 	if l == nil {
 		l, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", o.Listen)
@@ -114,11 +119,24 @@ func Start(o Options) (*Server, error) {
 		}
 	}
 	s.url = scheme + "://" + l.Addr().String() + s.base
-	go func() {
-		defer close(s.served)
-		_ = s.http.Serve(l) // always ErrServerClosed, or nothing answers and the caller notices
-	}()
+	if o.Cloud != "" {
+		s.url = "https://" + s.siteHost()
+		if s.ca, err = s.serveTunnels(l.Addr()); err != nil {
+			return nil, fmt.Errorf("starting a simulated Jira: %w", err)
+		}
+	}
+	s.served.Go(func() { _ = s.http.Serve(l) }) // always ErrServerClosed, or nothing answers and the caller notices
 	return s, nil
+}
+
+// server is an HTTP server that serves s.
+func (s *Server) server() *http.Server {
+	return &http.Server{
+		Handler: http.HandlerFunc(s.serve), ReadHeaderTimeout: 30 * time.Second,
+		ErrorLog: log.New(io.Discard, "", 0), // broken connections and refused handshakes are the point here
+		// HTTP/1.1 only, as Tomcat speaks it: a lost connection then loses one call and no other.
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
+	}
 }
 
 // New starts a Jira for one test and closes it afterwards. It then fails the test for each token the engine made (its name
@@ -137,6 +155,9 @@ func New(t testing.TB, o Options) *Server {
 		}
 		for _, name := range s.leftUsers() {
 			t.Errorf("the test left user %q active in Jira", name)
+		}
+		for _, k := range s.leftAPITokens() {
+			t.Errorf("the test left API token %s, %q of %s, alive at Atlassian", k.ID, k.Label, k.Account)
 		}
 	})
 	return s
@@ -195,7 +216,10 @@ func (s *Server) Close() {
 	s.closed.Do(func() {
 		close(s.closing)
 		_ = s.http.Close() // the listener is gone either way
-		<-s.served
+		if s.inner != nil {
+			_ = s.inner.Close()
+		}
+		s.served.Wait()
 		// Not await, which ends at closing.
 		for {
 			s.mu.Lock()

@@ -53,14 +53,16 @@ type Switches struct {
 
 	// Service accounts, of Jira 11 and later.
 
-	InvalidClientStatus int    // status of a wrong client id or secret; 0: 401, else 400
-	ScopeIgnored        bool   // a token has all scopes of its account, whatever was asked for
-	ExpiresIn           string // what expires_in is, as JSON, instead of the truth; "absent": it is not there
-	TokenTypeAbsent     bool   // there is no token_type
-	ServiceMyself       int    // status of myself for a service account, which is no user; 0: 200
-	ServiceNameAbsent   bool   // answers to a service account carry no X-AUSERNAME
-	RevocationPath      string // where an access token can be ended as RFC 7009 has it; "": nowhere
-	RevokeUnknown400    bool   // to end an unknown access token is 400 invalid_token; default: 200
+	InvalidClientStatus int           // status of a wrong client id or secret; 0: 401, else 400
+	ScopeIgnored        bool          // a token has all scopes of its account, whatever was asked for
+	ExpiresIn           string        // what expires_in is, as JSON, instead of the truth; "absent": it is not there
+	TokenTypeAbsent     bool          // there is no token_type
+	ServiceMyself       int           // status of myself for a service account, which is no user; 0: 200
+	ServiceNameAbsent   bool          // answers to a service account carry no X-AUSERNAME
+	RevocationPath      string        // where an access token can be ended as RFC 7009 has it; "": nowhere
+	APITokenDelay       time.Duration // Cloud: how long it takes until a new API token works
+	APITokenPostOff     bool          // Cloud: API tokens of service accounts cannot be made
+	RevokeUnknown400    bool          // to end an unknown access token is 400 invalid_token; default: 200
 
 	// Limits and weather.
 

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// secure wraps l in TLS under a new authority, whose certificate it returns as PEM.
+// secure wraps l in TLS under a new authority, whose certificate it returns as PEM. Its own certificate is for this machine and names.
 // The certificates are valid by the real clock, which is what clients check them with.
-func secure(l net.Listener, clients *x509.CertPool) (net.Listener, []byte, error) {
+func secure(l net.Listener, clients *x509.CertPool, names ...string) (net.Listener, []byte, error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
@@ -33,7 +33,7 @@ func secure(l net.Listener, clients *x509.CertPool) (net.Listener, []byte, error
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "jiratest"},
 		NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		DNSNames: append([]string{"localhost"}, names...), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
 	if err != nil {
