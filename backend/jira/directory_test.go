@@ -111,7 +111,7 @@ var directoryCalls = map[string]struct {
 	"RemoveFromRole nobody": {"DELETE", rolesOfOPS, false, false, func(ctx context.Context, c *Client) error {
 		return c.RemoveFromRole(ctx, "OPS", developers, "other")
 	}, nil},
-	"Permissions": {"GET", permissionsPath, false, false, func(ctx context.Context, c *Client) error {
+	"Permissions": {"GET", "/rest/api/2/mypermissions", false, false, func(ctx context.Context, c *Client) error {
 		_, err := c.Permissions(ctx, "OPS")
 		return err
 	}, nil},

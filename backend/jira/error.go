@@ -124,11 +124,15 @@ func (a *answer) words(l *login) string {
 		Message       string            `json:"message"`
 		Error         string            `json:"error"`
 		Description   string            `json:"error_description"` // OAuth
+		Code          string            `json:"code"`              // Cloud
 	}
 	_ = json.Unmarshal(a.body, &shape) // what does not fit the shape is left out
 	said := shape.ErrorMessages
 	for _, field := range slices.Sorted(maps.Keys(shape.Errors)) {
 		said = append(said, field+": "+shape.Errors[field])
+	}
+	if shape.Code != "" {
+		said = append(said, shape.Code)
 	}
 	if shape.Message != "" {
 		said = append(said, shape.Message)

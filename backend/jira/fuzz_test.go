@@ -484,6 +484,63 @@ func FuzzAccessToken(f *testing.F) {
 	})
 }
 
+// FuzzAPITokens: what Jira Cloud's gateway says of a site and of API tokens is
+// believed where it can be used, and no error tells a secret.
+func FuzzAPITokens(f *testing.F) {
+	for _, body := range []string{
+		`{"cloudId":"0a1b2c3d-0000-4000-8000-00000000000f"}`, `{"cloudId":"../{S}"}`, `{"id":"x","token":"{N}"}`, `{"id":"{S}","label":"nightly","token":"{N}"}`,
+		`{"id":"x","label":"{J}","token":"{N}","expiry":"2026-03-03T08:15:09.417Z"}`, `{"id":"x","token":"{N}\n"}`, `{"code":401,"message":"Unauthorized; scope does not match"}`,
+		`{"code":"INVALID_EXPIRY","message":"{J} {N}"}`, `[]`, `[{"id":"x","label":"{S}"}]`, `[{"id":"412"}]`, `[null]`, `null`, ``, `<html><title>{H}`, `{S}`,
+	} {
+		for _, status := range []int{200, 201, 204, 302, 400, 401, 404, 429, 503} {
+			f.Add(status, "application/json", body, "412", false)
+			f.Add(status, "text/plain", body, "../x", true)
+		}
+	}
+	f.Fuzz(func(t *testing.T, status int, kind, body, id string, cut bool) {
+		s := &scripted{login: fuzzBearer, me: reply{status: status, kind: kind, body: body, cut: cut}}
+		site := s.client(t).site
+		if cloudID, err := site.CloudID(t.Context()); err != nil {
+			s.fits(t, err)
+		} else if _, err := site.Cloud(cloudID); err != nil || status != 200 || cut {
+			t.Errorf("%d %q is read as %q, %v", status, body, cloudID, err)
+		}
+		k := &APITokens{client: s.client(t), path: "/users/ci/manage/api-tokens"}
+		s.sent = nil
+		made, secret, err := k.Create(t.Context(), "nightly", nil, time.Now())
+		if n := len(s.sent); n != 1 && status != http.StatusTooManyRequests {
+			t.Errorf("it was sent %d times", n)
+		}
+		if err != nil {
+			s.fits(t, err)
+			if refusal := status >= 400 && status < 500 && status != 408; NothingMade(err) && !refusal || secret != "" || made != (APIToken{}) {
+				t.Errorf("after %d: %+v, %v", status, made, err)
+			}
+		} else if status != 200 && status != 201 || cut || made.Label != "nightly" || !apiTokenPattern.MatchString(made.ID) || secret == "" || strings.ContainsFunc(secret, notInHeader) {
+			t.Errorf("%d %q is read as %+v, %q", status, body, made, secret)
+		}
+		k.client = s.client(t) // whose gate has seen no trouble
+		list, _, err := k.List(t.Context())
+		if err != nil {
+			s.fits(t, err)
+		} else if status != 200 || cut || list == nil {
+			t.Errorf("%d %q is read as %+v", status, body, list)
+		}
+		k.client, s.sent = s.client(t), nil
+		err = k.Delete(t.Context(), id)
+		for _, req := range s.sent {
+			if req.Method == http.MethodDelete && req.URL.String() != "http://jira.example.com/jira"+k.path+"/"+id {
+				t.Errorf("for the id %q it called %s", id, req.URL)
+			}
+		}
+		if err != nil {
+			s.fits(t, err)
+		} else if status != 204 || len(s.sent) != 1 || cut {
+			t.Errorf("%d %q proves that it is gone", status, body)
+		}
+	})
+}
+
 // FuzzRetryAfter: a site is left alone for a moment at least, and never for
 // longer than we have said we would.
 func FuzzRetryAfter(f *testing.F) {

@@ -11,8 +11,10 @@
 //	client := site.As(jira.Login{Username: "ci-bot", Token: pat})
 //	token, secret, err := client.CreateToken(ctx, "nightly build", 1)
 //
-// A service account of Jira 11 has no such tokens. It asks for access tokens
-// with a [Grant], by [Site.AccessToken].
+// A service account, of Jira 11 or Jira Cloud, has no such tokens. It asks for
+// access tokens with a [Grant], by [Site.AccessToken]. On Cloud they are for
+// the site that [Site.Cloud] returns, and [Site.APITokens] makes tokens that
+// live longer.
 //
 // What is guaranteed:
 //
@@ -89,6 +91,7 @@ type Site struct {
 	address   string          // the same, written out
 	transport *http.Transport // no http.Client, which follows redirects and quotes their addresses
 	elsewhere *http.Transport // the same for other hosts, whose certificates carry names of their own
+	cloud     bool            // behind Jira Cloud's gateway
 	gate      *Gate
 	grants    *refusedGrants
 	timeout   time.Duration

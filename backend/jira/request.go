@@ -271,6 +271,8 @@ func (c *Client) forbidden(a *answer, said string, isHTML bool) *Error {
 			Kind: Refused, Refusing: true, Words: c.login.quote(denied, a.call.secret),
 			Advice: "Jira has locked this user's logins: a person must log in at Jira's web page once, then write the credential again",
 		}
+	case c.site.cloud && a.missesScope():
+		return &Error{Kind: Denied, Refusing: true, Words: said, Advice: "the service account's credential lacks a scope that this call needs"}
 	case a.status == http.StatusUnauthorized && !known:
 		// A page from something before Jira is no word of Jira's; only its
 		// own login filter leaves its mark.

@@ -8,7 +8,8 @@ import (
 	"slices"
 )
 
-// User is who a login belongs to.
+// User is who a login belongs to. On Jira Cloud his account id is both Name
+// and Key.
 type User struct {
 	Name        string `json:"name"` // what he logs in with
 	Key         string `json:"key"`  // Jira's own, which survives a rename
@@ -25,13 +26,20 @@ func (c *Client) Myself(ctx context.Context) (User, error) {
 }
 
 func (c *Client) myself(ctx context.Context, urgent bool) (User, *answer, error) {
-	a, err := c.do(ctx, call{method: http.MethodGet, path: "/rest/api/2/myself", want: []int{http.StatusOK}, urgent: urgent})
+	a, err := c.do(ctx, call{method: http.MethodGet, path: c.site.api() + "/myself", want: []int{http.StatusOK}, urgent: urgent})
 	if err != nil {
 		return User{}, nil, err
 	}
-	var u User
-	if err := a.decode(&u); err != nil {
+	var me struct {
+		User
+		AccountID string `json:"accountId"`
+	}
+	if err := a.decode(&me); err != nil {
 		return User{}, nil, err
+	}
+	u := me.User
+	if c.site.cloud {
+		u.Name, u.Key = me.AccountID, me.AccountID
 	}
 	if u.Name == "" || u.Key == "" {
 		return User{}, nil, a.nonsense("a user without name or key")
@@ -53,12 +61,12 @@ func (c *Client) Administrator(ctx context.Context) (bool, error) {
 // them: of the project with that key, or, where projectKey is empty, Jira's own
 // and those that he has in any project. One that he lacks is listed as false.
 // A project that he does not see, or that is not there, is an error of kind
-// [Denied].
+// [Denied]. Jira Cloud, which does not list them all, denies any such call.
 func (c *Client) Permissions(ctx context.Context, projectKey string) (map[string]bool, error) {
 	query := url.Values{}
 	if projectKey != "" {
 		if !isProjectKey(projectKey) {
-			return nil, refuse(http.MethodGet, permissionsPath, "key of a project", projectKey)
+			return nil, refuse(http.MethodGet, c.site.api()+"/mypermissions", "key of a project", projectKey)
 		}
 		query.Set("projectKey", projectKey)
 	}
@@ -77,8 +85,8 @@ func (c *Client) Accepted(ctx context.Context) (bool, error) {
 		return false, nil
 	case err != nil:
 		return false, err
-	case a.user != "":
-		return true, nil // not anonymous, which is an error
+	case a.user != "" || c.site.cloud:
+		return true, nil // not anonymous, which is an error, and which Cloud's gateway refuses
 	}
 	if c.login.Username != "" {
 		// A Jira that does not name its users; this one is a user, to whom
@@ -106,8 +114,6 @@ func (e *Error) isNobody() bool {
 	return e.Kind == Refused && (e.Status == http.StatusOK || e.Status == http.StatusUnauthorized && e.Refusing)
 }
 
-const permissionsPath = "/rest/api/2/mypermissions"
-
 // provenPermissions are those that the login's own user has, ADMINISTER among
 // them.
 func (c *Client) provenPermissions(ctx context.Context, query url.Values) (map[string]bool, error) {
@@ -132,7 +138,10 @@ func (c *Client) provenPermissions(ctx context.Context, query url.Values) (map[s
 // Jira took the caller for has them. The answer comes with an error too where
 // it is what is wrong: a 404, or no list.
 func (c *Client) permissions(ctx context.Context, query url.Values) (map[string]bool, *answer, error) {
-	a, err := c.do(ctx, call{method: http.MethodGet, path: permissionsPath, query: query, want: []int{http.StatusOK, http.StatusNotFound}})
+	a, err := c.do(ctx, call{
+		method: http.MethodGet, path: c.site.api() + "/mypermissions", query: query,
+		want: []int{http.StatusOK, http.StatusNotFound},
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -167,7 +176,7 @@ type ServerInfo struct {
 // ServerInfo asks what the site is. Many sites answer this to anybody; one
 // that does not answers an anonymous login with an error of kind [Refused].
 func (c *Client) ServerInfo(ctx context.Context) (ServerInfo, error) {
-	a, err := c.do(ctx, call{method: http.MethodGet, path: "/rest/api/2/serverInfo", want: []int{http.StatusOK}})
+	a, err := c.do(ctx, call{method: http.MethodGet, path: c.site.api() + "/serverInfo", want: []int{http.StatusOK}})
 	if err != nil {
 		return ServerInfo{}, err
 	}

@@ -61,7 +61,7 @@ func Facts() []Fact {
 		{Fact: "answers to a service account carry X-AUSERNAME", Switch: "ServiceNameAbsent", Tests: []string{"TestServiceAccountIsLimited", "TestAccepted"}},
 		{Fact: "an access token cannot be ended", Switch: "RevocationPath", Tests: []string{"TestRevocation", "TestRevokeAccessToken"}},
 		{Fact: "to end an unknown access token is answered with 200", Switch: "RevokeUnknown400", Tests: []string{"TestRevocation", "TestRevokeAccessToken"}},
-		{Fact: "a new API token works at once", Switch: "APITokenDelay", Tests: []string{"TestManageAPITokens"}},
-		{Fact: "API tokens of service accounts can be made", Switch: "APITokenPostOff", Tests: []string{"TestManageAPITokens"}},
+		{Fact: "a new API token works at once", Switch: "APITokenDelay", Tests: []string{"TestManageAPITokens", "TestLifeOfAnAPIToken"}},
+		{Fact: "API tokens of service accounts can be made", Switch: "APITokenPostOff", Tests: []string{"TestManageAPITokens", "TestDeniedAPITokens"}},
 	}
 }
