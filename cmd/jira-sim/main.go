@@ -2,7 +2,8 @@
 //
 // It makes up an administrator, three plain users with a token each, and a project DEMO. Once it listens it writes shell
 // lines to standard output that tell how to get in, and a line "# ready" after the last of them. It serves until it gets
-// SIGINT or SIGTERM. Everything is in memory and gone afterwards. It is no Jira: never let anybody else reach it.
+// SIGINT or SIGTERM. With -cloud it is a proxy that leads to a simulated Jira Cloud under the true names of its hosts, with a
+// service account and an organisation's API key. Everything is in memory and gone afterwards. It is no Jira: never let anybody else reach it.
 package main
 
 import (
@@ -42,6 +43,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	allowRemote := flags.Bool("allow-remote", false, "allow an address that other machines can reach")
 	contextPath := flags.String("context-path", "/jira", "path that Jira lives under; / for none")
 	jiraVersion := flags.String("jira-version", "", "version that Jira claims to be")
+	cloud := flags.String("cloud", "", "be the site of Jira Cloud with this name, behind a proxy; needs -ca-file")
+	caFile := flags.String("ca-file", "", "with -cloud: where to write the certificate authority to, as PEM")
 	control := flags.Bool("control", false, "serve /_sim/, which shows every secret to whoever asks")
 	exitWithStdin := flags.Bool("exit-with-stdin", false, "end when standard input does")
 	showVersion := flags.Bool("version", false, "print the version of jira-sim and end")
@@ -58,17 +61,29 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if !*allowRemote && !loopback(*listen) {
 		return fmt.Errorf("%q is no loopback address, and -allow-remote was not given", *listen)
 	}
+	if (*cloud == "") != (*caFile == "") {
+		return errors.New("-cloud and -ca-file go together")
+	}
 	if *contextPath == "/" || *contextPath == "" {
 		*contextPath = "-"
 	}
 	s, err := jiratest.Start(jiratest.Options{
-		Listen: *listen, ContextPath: *contextPath, Version: *jiraVersion, Control: *control, Log: stderr,
+		Listen: *listen, ContextPath: *contextPath, Version: *jiraVersion, Cloud: *cloud, Control: *control, Log: stderr,
 	})
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if _, err := io.WriteString(stdout, seed(s)+"# ready\n"); err != nil {
+	lines := ""
+	if *cloud == "" {
+		lines = seed(s)
+	} else {
+		if err := os.WriteFile(*caFile, s.CA(), 0o600); err != nil {
+			return fmt.Errorf("writing the certificate authority: %w", err)
+		}
+		lines = seedCloud(s)
+	}
+	if _, err := io.WriteString(stdout, lines+"# ready\n"); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -117,5 +132,24 @@ func seed(s *jiratest.Server) string {
 	s.AddProject(jiratest.Project{Key: "DEMO", Name: "Demonstration"})
 	s.AddIssue("DEMO", "reporter", "The build is red")
 	s.AddIssue("DEMO", "reporter", "Release notes are missing")
+	return lines.String()
+}
+
+// seedCloud does so for a site of Jira Cloud.
+func seedCloud(s *jiratest.Server) string {
+	a := s.AddServiceAccount(jiratest.ServiceAccount{Name: "deployer"})
+	s.AddProject(jiratest.Project{Key: "DEMO", Name: "Demonstration"})
+	var lines strings.Builder
+	for _, v := range [][2]string{
+		{"JIRA_URL", s.URL()},
+		{"JIRA_PROXY_URL", s.Proxy()},
+		{"JIRA_CLOUD_ID", s.CloudID()},
+		{"JIRA_ACCOUNT_ID", a.ID},
+		{"JIRA_CLIENT_ID", a.ClientID},
+		{"JIRA_CLIENT_SECRET", a.ClientSecret},
+		{"JIRA_ORG_KEY", s.AddOrgKey(false)},
+	} {
+		fmt.Fprintf(&lines, "export %s='%s'\n", v[0], v[1])
+	}
 	return lines.String()
 }

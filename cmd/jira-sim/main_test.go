@@ -4,11 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
 	"io"
 	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -106,6 +111,48 @@ func TestEndsWithStandardInput(t *testing.T) {
 	}
 }
 
+func TestCloud(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	ctx, stop := context.WithCancel(t.Context())
+	vars, _, ended := sim(ctx, t, "-cloud", "acme", "-ca-file", file)
+	ca, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	proxy, err := url.Parse(vars["JIRA_PROXY_URL"])
+	if err != nil || !roots.AppendCertsFromPEM(ca) {
+		t.Fatalf("%s, %v", ca, err)
+	}
+	transport := &http.Transport{Proxy: http.ProxyURL(proxy), TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+	defer transport.CloseIdleConnections()
+	for url, status := range map[string]int{
+		vars["JIRA_URL"] + "/_edge/tenant_info":                                             http.StatusOK,
+		"https://api.atlassian.com/users/" + vars["JIRA_ACCOUNT_ID"] + "/manage/api-tokens": http.StatusOK,
+		"https://api.atlassian.com/ex/jira/" + vars["JIRA_CLOUD_ID"] + "/rest/api/3/myself": http.StatusUnauthorized,
+	} {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(url, "/users/") {
+			r.Header.Set("Authorization", "Bearer "+vars["JIRA_ORG_KEY"])
+		}
+		res, err := transport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != status {
+			t.Errorf("%s: %d", url, res.StatusCode)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRefusesToBeReached(t *testing.T) {
 	for _, address := range []string{":0", "0.0.0.0:0", "[::]:0", "192.0.2.1:80", "example.com:80", "nonsense"} {
 		err := run(t.Context(), []string{"-listen", address}, nil, io.Discard, io.Discard)
@@ -133,7 +180,7 @@ func TestFlags(t *testing.T) {
 	if err := run(t.Context(), []string{"-h"}, nil, &out, &log); !errors.Is(err, flag.ErrHelp) || !strings.Contains(log.String(), "-exit-with-stdin") {
 		t.Errorf("%q, %v", &log, err)
 	}
-	for _, args := range [][]string{{"-nothing"}, {"argument"}, {"-listen", "127.0.0.1:x"}} {
+	for _, args := range [][]string{{"-nothing"}, {"-cloud", "acme"}, {"-ca-file", "x"}, {"argument"}, {"-listen", "127.0.0.1:x"}} {
 		if err := run(t.Context(), args, nil, &out, &log); err == nil {
 			t.Errorf("%q was taken", args)
 		}
