@@ -106,6 +106,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 		Secrets: []*framework.Secret{
 			b.secretPAT(patSecret),
 			b.secretPAT(userSecret),
+			b.secretPAT(accessSecret),
 		},
 		PathsSpecial: &logical.Paths{
 			SealWrapStorage: []string{configKey, accountsPrefix, retiredPrefix},

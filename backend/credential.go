@@ -69,10 +69,10 @@ func (c *credential) update(f fields) error {
 	return nil
 }
 
-// sentCredential tells whether a request brings a token or a password, be it
-// the same as before.
+// sentCredential tells whether a request brings a token, a password or a client
+// secret, be it the same as before.
 func sentCredential(d *framework.FieldData) bool {
-	return d.Raw["token"] != nil || d.Raw["password"] != nil
+	return d.Raw["token"] != nil || d.Raw["password"] != nil || d.Raw["client_secret"] != nil
 }
 
 // kind is what reads show in place of the credential: "token", "password", or

@@ -171,6 +171,9 @@ func (b *backend) aliveAt(ctx context.Context, req *logical.Request, c *config, 
 	if len(ids) == 0 {
 		return nil, nil
 	}
+	if a.Type == accountTypeOAuth2 { // of which Jira lists nothing
+		return nil, b.whatIsHeld(ctx, req, name, ids)
+	}
 	site, err := b.sites.trial(c)
 	if err != nil {
 		return nil, err

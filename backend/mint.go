@@ -27,6 +27,13 @@ type mint struct {
 
 	user  jira.NewUser
 	scope *userScope
+
+	// Of an access token.
+
+	grant     jira.Grant
+	granted   []string // its scopes
+	url       string   // where it works; empty: the site's
+	revocable bool
 }
 
 // mint makes a token for the account of role name with the most room. Where
@@ -50,7 +57,7 @@ func (b *backend) mint(ctx context.Context, req *logical.Request, name string, i
 		failed = errors.Join(failed, b.notMinted(ctx, req, m, made, err))
 		b.ledger.Over(m.record.ID)
 		passed = append(passed, m.record.Account)
-		if made || !jira.Is(err, jira.Refused) && !jira.Is(err, jira.Denied) || len(passed) >= m.pool {
+		if made || errors.As(err, new(mistake)) || !jira.Is(err, jira.Refused) && !jira.Is(err, jira.Denied) || len(passed) >= m.pool {
 			return nil, jira.Token{}, "", failed
 		}
 		b.log(req).Warn("no token could be made for an account; the role has others", "role", name, "account", m.record.Account, "error", err)
@@ -62,6 +69,10 @@ func (b *backend) mint(ctx context.Context, req *logical.Request, name string, i
 func (b *backend) make(ctx context.Context, m *mint) (token jira.Token, secret string, made bool, err error) {
 	if m.record.Type == credentialTypeUser {
 		return b.makeUser(ctx, m)
+	}
+	if m.record.Type == credentialTypeOAuth2 {
+		token, secret, err = b.makeAccess(ctx, b.ownLog(), m)
+		return token, secret, false, err
 	}
 	token, secret, err = m.client.CreateToken(ctx, m.record.Name, days(m.max))
 	return token, secret, !jira.NothingMade(err), err
@@ -152,6 +163,15 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 			return err
 		}
 		m.record.Site, m.record.Account, m.record.Username = m.client.URL(), a.name, a.Username
+		if a.Type == accountTypeOAuth2 {
+			m.record.Type, m.record.Username = credentialTypeOAuth2, a.ClientID
+			m.grant, m.revocable = a.grant(c, strings.Join(r.Scopes, " ")), a.RevocationURL != ""
+			api, err := c.api(m.client.Site())
+			if err != nil {
+				return err
+			}
+			m.url = api.URL()
+		}
 		// Only the place that was seen to be free, lest all who come at once
 		// crowd the same account: who is too late for it looks again.
 		err = b.ledger.Intend(ctx, m.record, ledger.Room{Account: a.held + 1, Role: r.MaxLeases})
@@ -222,7 +242,7 @@ func (b *backend) notMinted(ctx context.Context, req *logical.Request, m *mint, 
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	r := m.record
-	if r.Type == "" {
+	if r.Type != credentialTypeUser {
 		err = fmt.Errorf("minting as account %q: %w", r.Account, err)
 	}
 	if made {

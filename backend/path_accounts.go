@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -14,11 +15,12 @@ import (
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
-// accountTypeUser is an account that is a Jira user, the only type so far.
+// accountTypeUser is an account that is a Jira user. The other type is a service
+// account (access.go).
 const accountTypeUser = "user"
 
-// account is a Jira user that the engine mints for, as it is stored. It is
-// comparable.
+// account is a Jira user or a service account that the engine mints for, as it is
+// stored. It is comparable.
 type account struct {
 	Type       string `json:"type"`
 	MaxTokens  int    `json:"max_tokens"`
@@ -26,6 +28,7 @@ type account struct {
 	Exclusive  bool   `json:"exclusive"`
 	OwnTokenID string `json:"own_token_id"` // Jira's id of Token, where the operator has told it
 	credential
+	service
 }
 
 func (b *backend) pathAccounts() *framework.Path {
@@ -35,9 +38,30 @@ func (b *backend) pathAccounts() *framework.Path {
 		"force": forceField(),
 		"type": {
 			Type:          framework.TypeString,
-			Description:   "What the account is: user, a Jira user.",
+			Description:   "What the account is: user, a Jira user; oauth2, a service account of Jira 11 or newer or of Jira Cloud. It cannot be changed.",
 			Default:       accountTypeUser,
-			AllowedValues: []any{accountTypeUser},
+			AllowedValues: []any{accountTypeUser, accountTypeOAuth2},
+		},
+		"client_id": {
+			Type:        framework.TypeString,
+			Description: "Client id of a service account.",
+		},
+		"client_secret": {
+			Type:         framework.TypeString,
+			Description:  "Client secret of a service account. Never read back.",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
+		"token_url": {
+			Type:        framework.TypeString,
+			Description: "Where a service account asks for access tokens. Omitted: /rest/oauth2/latest/token of the site, or " + cloudTokenURL + " with deployment=cloud.",
+		},
+		"revocation_url": {
+			Type:        framework.TypeString,
+			Description: "Where access tokens can be revoked, after RFC 7009, if anywhere. Without it they end by themselves alone. Each revoke is proven with the token.",
+		},
+		"scopes": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Scopes to ask for: READ and WRITE on Data Center, read:jira-work and the like on Cloud, where the credential itself has them. More than these is never handed out. Omitted: what the service account has.",
 		},
 		"max_tokens": {
 			Type:        framework.TypeInt,
@@ -73,14 +97,15 @@ func (b *backend) pathAccounts() *framework.Path {
 				"reviewed_at":     {Type: framework.TypeString, Description: "When that was, RFC 3339 in UTC. Empty before the first."},
 				"user_key":        {Type: framework.TypeString, Description: "Jira's own key of the user, which survives a rename."},
 				"held":            {Type: framework.TypeInt, Description: "How many tokens of leases the account holds."},
-				"room":            {Type: framework.TypeInt, Description: "How many more it can hold."},
-			}, "name", "token", "password", "force"),
+				"room":            {Type: framework.TypeInt, Description: "How many more it can hold; -1 of a service account, which knows no end."},
+			}, "name", "token", "password", "client_secret", "force"),
 			request: map[string]any{"username": "ci-bot", "token": "@token"},
 			change:  map[string]any{"max_tokens": 20},
 			example: map[string]any{
 				"type": "user", "username": "ci-bot", "user_key": "JIRAUSER10100", "credential_kind": "token",
 				"max_tokens": 10, "held": 3, "room": 5, "allow_admin": false, "exclusive": false, "own_token_id": "401",
 				"review_finding": "", "reviewed_at": "2026-03-02T08:15:09Z",
+				"client_id": "", "token_url": "", "revocation_url": "", "scopes": []string{},
 			},
 		}),
 		HelpSynopsis: "The Jira users that tokens are minted for.",
@@ -96,6 +121,11 @@ The write is checked against Jira: the credential works and belongs to the user,
 who is active, is no administrator of Jira unless allow_admin is set, and no
 other account's. A credential that Jira has refused is not used again until the
 account is written.
+
+A service account, of Jira 11 or newer or of Jira Cloud, is no user. It asks for
+access tokens, which end by themselves within an hour or so:
+
+    vault write jira/accounts/reporting type=oauth2 client_id=... client_secret=@secret scopes=READ
 
 An account cannot be deleted while roles name it, nor be deleted or be given to
 another user while tokens of it are alive: the error says how to end them, and
@@ -126,6 +156,15 @@ func (a *account) update(f fields) error {
 	if err := a.credential.update(f); err != nil {
 		return err
 	}
+	change(f, "client_id", &a.ClientID)
+	if _, err := changeSecret(f, "client_secret", &a.ClientSecret); err != nil {
+		return err
+	}
+	change(f, "token_url", &a.TokenURL)
+	change(f, "revocation_url", &a.RevocationURL)
+	scopes := strings.Fields(a.Scopes)
+	change(f, "scopes", &scopes)
+	a.Scopes = strings.Join(strings.Fields(strings.Join(scopes, " ")), " ")
 	if !change(f, "own_token_id", &a.OwnTokenID) && a.Token != before {
 		a.OwnTokenID = ""
 	}
@@ -135,8 +174,15 @@ func (a *account) update(f fields) error {
 // validate refuses what cannot work, whatever Jira says.
 func (a *account) validate() error {
 	switch {
+	case a.Type == accountTypeOAuth2:
+		if a.Username != "" || a.kind() != "" || a.AllowAdmin || a.Exclusive || a.OwnTokenID != "" {
+			return mistakef("username, token, password, allow_admin, exclusive and own_token_id are for type=user: a service account has client_id and client_secret")
+		}
+		return a.service.validate()
 	case a.Type != accountTypeUser:
-		return mistakef("type %q is not known: write user", a.Type)
+		return mistakef("type %q is not known: write user or oauth2", a.Type)
+	case a.service != service{}:
+		return mistakef("client_id, client_secret, token_url, revocation_url and scopes are for type=oauth2")
 	case a.Username == "":
 		return mistakef("username is missing: the login name of the Jira user")
 	case a.kind() == "":
@@ -155,8 +201,12 @@ func (a *account) validate() error {
 
 // places is how many tokens of leases the account can hold. A token that the
 // engine logs in with counts against Jira's cap, and so will the next one
-// while it replaces the last; a password leaves all places to the leases.
+// while it replaces the last; a password leaves all places to the leases. Of
+// access tokens Jira knows no cap.
 func (a *account) places() int {
+	if a.Type == accountTypeOAuth2 {
+		return math.MaxInt32
+	}
 	if a.Token != "" {
 		return a.MaxTokens - 2
 	}
@@ -195,12 +245,16 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
+	var warnings []string
 	err = revise(ctx, b, req, accountsPrefix+name, fmt.Sprintf("account %q", name), func(a, before *account) (agrees func() (bool, error), err error) {
 		if err := a.update(fields{d, before == nil}); err != nil {
 			return nil, err
 		}
 		if err := a.validate(); err != nil {
 			return nil, err
+		}
+		if before != nil && before.Type != a.Type {
+			return nil, mistakef("the type of account %q is %s and cannot be changed: delete it, and write it anew", name, before.Type)
 		}
 		c, err := b.loadConfig(ctx, req.Storage)
 		if err != nil {
@@ -211,7 +265,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 			return nil, err
 		}
 		defer client.Close()
-		if err := b.verifyAccount(ctx, c, client, a); err != nil {
+		if warnings, err = b.verifyAccount(ctx, c, client, a); err != nil {
 			return nil, err
 		}
 		// A user who was renamed is the same by his key.
@@ -242,7 +296,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 	}
 	b.rouse()
 	b.log(req).Info("account written", "account", name)
-	return nil, nil
+	return warned(warnings), nil
 }
 
 // trialClient returns a client for checking a before it is stored. A login
@@ -259,9 +313,20 @@ func (b *backend) trialClient(c *config, name string, before, a *account, d *fra
 	return site.As(a.login()), nil
 }
 
-// verifyAccount asks Jira whether a is right, and takes over into a what it
-// says of the user.
-func (b *backend) verifyAccount(ctx context.Context, c *config, client *jira.Client, a *account) error {
+// verifyAccount asks Jira whether a is right.
+func (b *backend) verifyAccount(ctx context.Context, c *config, client *jira.Client, a *account) (warnings []string, err error) {
+	if a.Type == accountTypeOAuth2 {
+		return b.verifyService(ctx, c, client.Site(), a)
+	}
+	if c.cloud() {
+		return nil, mistakef("Jira Cloud has no personal access tokens: with deployment=cloud an account is of type=oauth2")
+	}
+	return nil, b.verifyUser(ctx, client, c, a)
+}
+
+// verifyUser asks Jira whether a, which is a user, is right, and takes over into a
+// what it says of him.
+func (b *backend) verifyUser(ctx context.Context, client *jira.Client, c *config, a *account) error {
 	u, err := client.Myself(ctx)
 	if err != nil {
 		return fmt.Errorf("checking the %s: %w", a.kind(), err)
@@ -348,8 +413,20 @@ func (b *backend) readAccount(ctx context.Context, req *logical.Request, d *fram
 		"exclusive":       a.Exclusive,
 		"own_token_id":    a.OwnTokenID,
 		"held":            b.ledger.Held(name),
-		"room":            max(a.places()-b.ledger.Held(name), 0),
+		"room":            b.room(name, a),
+		"client_id":       a.ClientID,
+		"token_url":       a.TokenURL,
+		"revocation_url":  a.RevocationURL,
+		"scopes":          append([]string{}, strings.Fields(a.Scopes)...),
 	}}, nil
+}
+
+// room is how many more tokens the account can hold, -1 where there is no end.
+func (b *backend) room(name string, a *account) int {
+	if a.Type == accountTypeOAuth2 {
+		return -1
+	}
+	return max(a.places()-b.ledger.Held(name), 0)
 }
 
 func (b *backend) listAccounts(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
@@ -360,7 +437,7 @@ func (b *backend) listAccounts(ctx context.Context, req *logical.Request, _ *fra
 			"credential_kind": a.kind(),
 			"max_tokens":      a.MaxTokens,
 			"held":            b.ledger.Held(name),
-			"room":            max(a.places()-b.ledger.Held(name), 0),
+			"room":            b.room(name, a),
 		}
 	})
 }

@@ -211,7 +211,15 @@ func (b *backend) trial(ctx context.Context, req *logical.Request, name string, 
 		return b.notMinted(ctx, req, m, made, err)
 	}
 	m.record.TokenID = token.ID
-	err = ask(m, m.client.As(jira.Login{Token: secret, Username: m.record.Username}))
+	login := jira.Login{Token: secret, Username: m.record.Username}
+	site := m.client.Site()
+	if m.record.Type == credentialTypeOAuth2 {
+		login.Username = "" // it is no user
+		if site, err = c.api(site); err != nil {
+			return err
+		}
+	}
+	err = ask(m, site.As(login))
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	if e := b.end(ctx, b.log(req), req.Storage, m.client, m.record); e != nil {

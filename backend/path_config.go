@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -76,6 +77,16 @@ func configFields() map[string]*framework.FieldSchema {
 			Description: "Ask Jira whether the configuration works before it is stored.",
 			Default:     true,
 		},
+		"deployment": {
+			Type:          framework.TypeString,
+			Description:   "What the site is: datacenter (Jira Data Center or Server), or cloud.",
+			Default:       deploymentDataCenter,
+			AllowedValues: []any{deploymentDataCenter, deploymentCloud},
+		},
+		"cloud_id": {
+			Type:        framework.TypeString,
+			Description: "With deployment=cloud: the site's id behind Atlassian's gateway, a UUID. Omitted: what the site says.",
+		},
 		"password_policy": {
 			Type:        framework.TypeString,
 			Description: "Name of Vault's password policy that passwords are made by, of users made for a lease. Empty: 32 characters of four kinds.",
@@ -105,6 +116,7 @@ func (b *backend) pathConfig() *framework.Path {
 				"url": "https://jira.example.com", "ca_cert": "", "client_cert": "", "tls_server_name": "",
 				"tls_min_version": "tls12", "tls_skip_verify": false, "allow_http": false, "proxy_url": "",
 				"request_timeout": 10, "max_concurrent_requests": 10, "max_token_days": 365, "verify_connection": true, "password_policy": "",
+				"deployment": "datacenter", "cloud_id": "",
 				"username": "", "credential_kind": "", "version": "10.3.2",
 			},
 		}),
@@ -122,6 +134,14 @@ force=true on a delete ends them first.
 `),
 	}
 }
+
+// What a site is.
+const (
+	deploymentDataCenter = "datacenter"
+	deploymentCloud      = "cloud"
+)
+
+func (c *config) cloud() bool { return c.Deployment == deploymentCloud }
 
 // defaultMaxTokenDays is Jira's own default.
 const defaultMaxTokenDays = 365
@@ -143,6 +163,8 @@ type config struct {
 	MaxTokenDays          int    `json:"max_token_days"`
 	VerifyConnection      bool   `json:"verify_connection"`
 	PasswordPolicy        string `json:"password_policy"`
+	Deployment            string `json:"deployment"` // empty, in what was stored before: datacenter
+	CloudID               string `json:"cloud_id"`   // of a site of Jira Cloud
 
 	Admin   credential `json:"admin"`   // empty where there is none
 	Version string     `json:"version"` // Jira's; empty where it was not told
@@ -166,6 +188,10 @@ func (c *config) update(f fields) error {
 	change(f, "max_token_days", &c.MaxTokenDays)
 	change(f, "verify_connection", &c.VerifyConnection)
 	change(f, "password_policy", &c.PasswordPolicy)
+	change(f, "deployment", &c.Deployment)
+	if !change(f, "cloud_id", &c.CloudID) {
+		c.CloudID = "" // the site is asked again
+	}
 	return c.Admin.update(f)
 }
 
@@ -175,8 +201,16 @@ func (c *config) validate() error {
 	switch {
 	case c.URL == "":
 		return mistakef("url is missing: the address of Jira, as https://jira.example.com or with its context path")
-	case isCloud(c.URL):
+	case c.Deployment != "" && c.Deployment != deploymentDataCenter && !c.cloud():
+		return mistakef("deployment %q is not known: write datacenter or cloud", c.Deployment)
+	case isCloud(c.URL) && !c.cloud():
 		return cloudRefused
+	case c.cloud() && (c.Admin.Username != "" || c.Admin.kind() != ""):
+		return mistakef("deployment=cloud has no admin credential: Jira Cloud has nothing that the engine would do with one")
+	case !c.cloud() && c.CloudID != "":
+		return mistakef("cloud_id is for deployment=cloud")
+	case c.cloud() && c.CloudID == "" && !c.VerifyConnection:
+		return mistakef("cloud_id is missing: with verify_connection=false the site is not asked for it")
 	case c.RequestTimeout < 1 || c.RequestTimeout > 20:
 		return mistakef("request_timeout must be 1s to 20s")
 	case c.MaxConcurrentRequests < 1 || c.MaxConcurrentRequests > 100:
@@ -268,6 +302,18 @@ func (b *backend) verifyConfig(ctx context.Context, c *config) (warnings []strin
 		return nil, err
 	}
 	defer site.Close()
+	if c.cloud() {
+		c.Version = ""
+		if c.CloudID == "" {
+			if c.CloudID, err = site.CloudID(ctx); err != nil {
+				return nil, fmt.Errorf("asking the site for its cloud_id: %w", err)
+			}
+		}
+		if _, err := site.Cloud(c.CloudID); err != nil {
+			return nil, mistakef("cloud_id: %v", err)
+		}
+		return warnings, nil
+	}
 	if c.Admin.kind() != "" {
 		w, err := verifyAdmin(ctx, site, &c.Admin)
 		if err != nil {
@@ -305,7 +351,7 @@ func verifyAdmin(ctx context.Context, site *jira.Site, admin *credential) (warni
 	return warnings, nil
 }
 
-const cloudRefused = mistake("this is Jira Cloud, which has no personal access tokens: this version of the engine is for Jira Data Center")
+const cloudRefused = mistake("this is Jira Cloud: set deployment=cloud, for which there are accounts of type=oauth2 alone")
 
 // versionOf returns the version of client's site, and refuses a site that has
 // no personal access tokens.
@@ -355,6 +401,8 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 		"max_token_days":          c.MaxTokenDays,
 		"verify_connection":       c.VerifyConnection,
 		"password_policy":         c.PasswordPolicy,
+		"deployment":              cmp.Or(c.Deployment, deploymentDataCenter),
+		"cloud_id":                c.CloudID,
 		"username":                c.Admin.Username,
 		"credential_kind":         c.Admin.kind(),
 		"version":                 c.Version,

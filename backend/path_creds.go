@@ -56,10 +56,12 @@ func tokenFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"token":      {Type: framework.TypeString, Required: true, Description: "The credential. Told this once.", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
 		"token_type": {Type: framework.TypeString, Required: true, Description: "How to send it: Bearer, in the Authorization header."},
-		"token_id":   {Type: framework.TypeString, Required: true, Description: "Jira's id of the token."},
+		"token_id":   {Type: framework.TypeString, Required: true, Description: "Jira's id of the token. Empty of an access token, which has none."},
 		"token_name": {Type: framework.TypeString, Required: true, Description: "The token's name in Jira, which leads back to this lease."},
-		"username":   {Type: framework.TypeString, Required: true, Description: "The Jira user that the token is."},
-		"url":        {Type: framework.TypeString, Required: true, Description: "Address of Jira."},
+		"username":   {Type: framework.TypeString, Required: true, Description: "The Jira user that the token is; of an access token the client id of its service account."},
+		"url":        {Type: framework.TypeString, Required: true, Description: "Address of Jira to call with it; on Jira Cloud that is Atlassian's gateway."},
+		"scopes":     {Type: framework.TypeStringSlice, Required: true, Description: "What an access token was granted. Empty of a personal access token, which is the whole user."},
+		"revocable":  {Type: framework.TypeBool, Required: true, Description: "The credential ends with its lease. False of an access token that only its own expiry ends."},
 		"expires_at": {Type: framework.TypeString, Required: true, Description: "When Jira itself would end the token if Vault could not, RFC 3339 in UTC. Empty if never."},
 	}
 }
@@ -71,6 +73,7 @@ func tokenExample() *logical.Response {
 			"token": "MzkwNTU4Mzk3OTA3OpDhaKBEU8TxqWoeq7YHb42pjeXs", "token_type": "Bearer",
 			"token_id": "412", "token_name": "vault-k3xm2a-5b2tq6hznr4wjd7c-readonly",
 			"username": "ci-bot", "url": "https://jira.example.com", "expires_at": "2026-03-03T08:15:09Z",
+			"scopes": []string{}, "revocable": true,
 		},
 	}
 }
@@ -107,6 +110,14 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 	}
 	b.log(req).Info("token issued", "role", name, "account", m.record.Account, "token_id", token.ID, "token_name", token.Name, "request_id", req.ID)
 	l := m.lease()
+	where, revocable, renewable := l.Site, true, true
+	if l.Type == credentialTypeOAuth2 {
+		where, revocable, renewable = m.url, m.revocable, false
+		m.max = m.ttl
+		if !revocable {
+			m.warnings = append(m.warnings, fmt.Sprintf("this access token cannot be revoked: it works until %s, whatever becomes of its lease", l.ExpiresAt))
+		}
+	}
 	return &logical.Response{
 		Warnings: m.warnings,
 		Data: map[string]any{
@@ -115,11 +126,13 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 			"token_id":   l.TokenID,
 			"token_name": l.TokenName,
 			"username":   l.Username,
-			"url":        l.Site,
+			"url":        where,
 			"expires_at": l.ExpiresAt,
+			"scopes":     append([]string{}, m.granted...),
+			"revocable":  revocable,
 		},
 		Secret: &logical.Secret{
-			LeaseOptions: logical.LeaseOptions{TTL: m.ttl, MaxTTL: m.max, Renewable: true},
+			LeaseOptions: logical.LeaseOptions{TTL: m.ttl, MaxTTL: m.max, Renewable: renewable},
 			InternalData: l.encode(),
 		},
 	}, nil

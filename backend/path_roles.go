@@ -15,10 +15,11 @@ import (
 )
 
 // What a role hands out: a personal access token of one of its accounts, or of
-// a user who is made for the lease.
+// a user who is made for the lease, or an access token of a service account.
 const (
-	credentialTypePAT  = "pat"
-	credentialTypeUser = "ephemeral_user"
+	credentialTypePAT    = "pat"
+	credentialTypeUser   = "ephemeral_user"
+	credentialTypeOAuth2 = "oauth2"
 )
 
 // role is what a reader gets, as it is stored.
@@ -29,6 +30,8 @@ type role struct {
 	MaxTTL         int      `json:"max_ttl"`    // seconds; 0: the mount's
 	MaxLeases      int      `json:"max_leases"` // 0: as many as the accounts can hold
 
+	Scopes []string `json:"scopes,omitempty"` // of credentialTypeOAuth2 alone; empty: the account's
+
 	userScope // of credentialTypeUser alone
 	limits
 }
@@ -38,9 +41,13 @@ func (b *backend) pathRoles() *framework.Path {
 		"name": nameField("role"),
 		"credential_type": {
 			Type:          framework.TypeString,
-			Description:   "What a reader gets: pat, a personal access token of one of the accounts; ephemeral_user, one of a user who is made for the lease, and ends with it. The latter needs the config's admin credential.",
+			Description:   "What a reader gets: pat, a personal access token of one of the accounts; ephemeral_user, one of a user who is made for the lease, and ends with it, for which the config needs an admin credential; oauth2, an access token of a service account.",
 			Default:       credentialTypePAT,
-			AllowedValues: []any{credentialTypePAT, credentialTypeUser},
+			AllowedValues: []any{credentialTypePAT, credentialTypeUser, credentialTypeOAuth2},
+		},
+		"scopes": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Scopes of an oauth2 access token, of those that its account has. A Jira that grants more than was asked for is refused. Omitted: the account's.",
 		},
 		"groups": {
 			Type:        framework.TypeCommaStringSlice,
@@ -130,7 +137,7 @@ func (b *backend) pathRoles() *framework.Path {
 			example: map[string]any{
 				"credential_type": "pat", "accounts": []string{"ci-bot"}, "ttl": 3600, "max_ttl": 86400, "max_leases": 0,
 				"effective_ttl": 3600, "effective_max_ttl": 86400,
-				"groups": []string{}, "project_roles": []string{}, "application_keys": []string{},
+				"scopes": []string{}, "groups": []string{}, "project_roles": []string{}, "application_keys": []string{},
 				"username_template": "", "email_template": "", "display_name_template": "", "on_revoke": "delete", "allow_admin": false,
 				"allowed_permissions": []string{}, "enforce_permissions": false, "check_projects": []string{}, "review_finding": "", "reviewed_at": "",
 			},
@@ -140,6 +147,10 @@ func (b *backend) pathRoles() *framework.Path {
 A role says whose tokens it hands out, and how long a lease lasts.
 
     vault write jira/roles/readonly accounts=ci-bot ttl=1h max_ttl=24h
+
+A service account's access tokens have scopes of their own:
+
+    vault write jira/roles/report credential_type=oauth2 accounts=reporting scopes=READ
 
 A token is the whole user. Where no standing account may do just what is needed,
 a role can have a user made for each lease, who is deleted with it. His groups and
@@ -171,6 +182,7 @@ func (r *role) update(f fields) error {
 	change(f, "credential_type", &r.CredentialType)
 	change(f, "accounts", &r.Accounts)
 	change(f, "max_leases", &r.MaxLeases)
+	change(f, "scopes", &r.Scopes)
 	change(f, "groups", &r.Groups)
 	change(f, "project_roles", &r.ProjectRoles)
 	change(f, "application_keys", &r.ApplicationKeys)
@@ -194,9 +206,11 @@ func (r *role) update(f fields) error {
 // validate refuses what cannot work. The longest life of a token is in days.
 func (r *role) validate(maxTokenDays int) error {
 	switch {
-	case r.CredentialType != credentialTypePAT && r.CredentialType != credentialTypeUser:
-		return mistakef("credential_type %q is not known: write pat or ephemeral_user", r.CredentialType)
-	case r.CredentialType == credentialTypePAT && len(r.Accounts) == 0:
+	case r.CredentialType != credentialTypePAT && r.CredentialType != credentialTypeUser && r.CredentialType != credentialTypeOAuth2:
+		return mistakef("credential_type %q is not known: write pat, ephemeral_user or oauth2", r.CredentialType)
+	case r.CredentialType != credentialTypeOAuth2 && len(r.Scopes) > 0:
+		return mistakef("scopes are for credential_type=oauth2: a personal access token is the whole user")
+	case r.CredentialType != credentialTypeUser && len(r.Accounts) == 0:
 		return mistakef("accounts is missing: the names of the accounts to mint for")
 	case r.CredentialType == credentialTypeUser && len(r.Accounts) > 0:
 		return mistakef("accounts is for credential_type=pat: an ephemeral_user is made by the config's admin")
@@ -344,12 +358,20 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 // accountsAreThere refuses a role of accounts that there are none of. The caller
 // holds b.resources.
 func (b *backend) accountsAreThere(ctx context.Context, s logical.Storage, r *role) error {
+	want := map[string]string{credentialTypePAT: accountTypeUser, credentialTypeOAuth2: accountTypeOAuth2}[r.CredentialType]
 	for _, account := range r.Accounts {
 		if err := checkName("an account", account); err != nil {
 			return err
 		}
-		if _, err := b.loadAccount(ctx, s, account); err != nil {
+		a, err := b.loadAccount(ctx, s, account)
+		if err != nil {
 			return fmt.Errorf("accounts: %w", err)
+		}
+		if a.Type != want {
+			return mistakef("accounts: %q is of type %s, and credential_type=%s needs one of type %s", account, a.Type, r.CredentialType, want)
+		}
+		if wider := widerThan(r.Scopes, strings.Fields(a.Scopes)); a.Scopes != "" && len(wider) > 0 {
+			return mistakef("scopes: account %q does not have %s", account, strings.Join(wider, ", "))
 		}
 	}
 	return nil
@@ -403,6 +425,7 @@ func (b *backend) readRole(ctx context.Context, req *logical.Request, d *framewo
 		"max_ttl":         r.MaxTTL,
 		"max_leases":      r.MaxLeases,
 
+		"scopes":                append([]string{}, r.Scopes...),
 		"groups":                append([]string{}, r.Groups...),
 		"project_roles":         append([]string{}, r.ProjectRoles...),
 		"application_keys":      append([]string{}, r.ApplicationKeys...),

@@ -113,6 +113,14 @@ func (b *backend) reviewAccount(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if a.Type == accountTypeOAuth2 {
+		c, err := b.loadConfig(ctx, b.storage)
+		if err != nil {
+			return err
+		}
+		_, err = b.verifyService(ctx, c, client.Site(), a)
+		return err
+	}
 	u, err := client.Myself(ctx)
 	switch {
 	case err != nil:

@@ -21,6 +21,9 @@ const patSecret = "jira_pat"
 // userSecret is the same of a lease that holds the token of a throw-away user.
 const userSecret = "jira_ephemeral_user"
 
+// accessSecret is the same of one that holds a service account's access token.
+const accessSecret = "jira_oauth2" //nolint:gosec // a type's name
+
 func (b *backend) secretPAT(secretType string) *framework.Secret {
 	return &framework.Secret{
 		Type: secretType,
@@ -63,8 +66,11 @@ type lease struct {
 
 func (l *lease) encode() map[string]any {
 	secretType := patSecret
-	if l.Type == credentialTypeUser {
+	switch l.Type {
+	case credentialTypeUser:
 		secretType = userSecret
+	case credentialTypeOAuth2:
+		secretType = accessSecret
 	}
 	return map[string]any{
 		"secret_type": secretType, // by which the framework finds the way back here
@@ -86,7 +92,7 @@ func decodeLease(data map[string]any) (*lease, error) {
 	if err := json.Unmarshal(raw, l); err != nil {
 		return nil, fmt.Errorf("the lease's data: %w", err)
 	}
-	if l.ID == "" || l.TokenID == "" || l.Account == "" {
+	if l.ID == "" || l.TokenID == "" && l.Type != credentialTypeOAuth2 || l.Account == "" {
 		return nil, errors.New("the lease's data lacks the token's ids or its account")
 	}
 	return l, nil
@@ -98,6 +104,9 @@ func (b *backend) renewPAT(ctx context.Context, req *logical.Request, _ *framewo
 	l, err := decodeLease(req.Secret.InternalData)
 	if err != nil {
 		return nil, err
+	}
+	if l.Type == credentialTypeOAuth2 {
+		return nil, mistakef("an access token cannot live longer than Jira has given it: read a new one")
 	}
 	t, err := b.termsNow(ctx, req.Storage, l)
 	if err != nil {
@@ -159,6 +168,9 @@ func (b *backend) revokePAT(ctx context.Context, req *logical.Request, queued bo
 	l, err := decodeLease(req.Secret.InternalData)
 	if err != nil {
 		return err
+	}
+	if l.Type == credentialTypeOAuth2 {
+		return b.revokeAccess(ctx, req, l, queued)
 	}
 	log := b.log(req).With("id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
 	tainted := b.System().Tainted()

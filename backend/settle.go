@@ -58,6 +58,8 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 			log.Error("a record of the ledger cannot be read", "id", id, "error", err)
 		case err != nil:
 			return err
+		case r.Type == credentialTypeOAuth2:
+			failed = errors.Join(failed, b.outlived(ctx, log, r))
 		case r.NeverIssued():
 			lost = append(lost, r)
 		case r.State == ledger.Owed:
@@ -195,10 +197,14 @@ func unlessSettled(err error) error {
 }
 
 // end ends the credential of r, of whatever type, and what was made with it. No
-// error means that it is proven gone. client is the login of r's account.
+// error means that it is proven gone, or is one that only its own end can end.
+// client is the login of r's account.
 func (b *backend) end(ctx context.Context, log hclog.Logger, s logical.Storage, client *jira.Client, r *ledger.Record) error {
-	if r.Type == credentialTypeUser {
+	switch r.Type {
+	case credentialTypeUser:
 		return b.endUser(ctx, log, client, r)
+	case credentialTypeOAuth2: // nobody but its holder has it
+		return nil
 	}
 	if err := client.DeleteToken(ctx, r.TokenID); err != nil {
 		return err

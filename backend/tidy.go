@@ -236,6 +236,9 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 	if err != nil {
 		return err
 	}
+	if a.Type == accountTypeOAuth2 { // of which Jira lists nothing
+		return nil
+	}
 	tokens, date, err := client.TokensDated(ctx)
 	if err != nil {
 		return err

@@ -197,6 +197,9 @@ func (s *Site) As(l Login) *Client {
 // what Jira has said of c's login.
 func (c *Client) At(site *Site) *Client { return &Client{site: site, login: c.login} }
 
+// Site returns the site that c calls.
+func (c *Client) Site() *Site { return c.site }
+
 // As returns a client that calls c's site with another login.
 func (c *Client) As(l Login) *Client { return c.site.As(l) }
 

@@ -61,9 +61,13 @@ func (c *Client) Administrator(ctx context.Context) (bool, error) {
 // them: of the project with that key, or, where projectKey is empty, Jira's own
 // and those that he has in any project. One that he lacks is listed as false.
 // A project that he does not see, or that is not there, is an error of kind
-// [Denied]. Jira Cloud, which does not list them all, denies any such call.
+// [Denied]. Jira Cloud does not list them all: there only those are told that
+// every site has.
 func (c *Client) Permissions(ctx context.Context, projectKey string) (map[string]bool, error) {
 	query := url.Values{}
+	if c.site.cloud {
+		query.Set("permissions", cloudPermissions)
+	}
 	if projectKey != "" {
 		if !isProjectKey(projectKey) {
 			return nil, refuse(http.MethodGet, c.site.api()+"/mypermissions", "key of a project", projectKey)
@@ -72,6 +76,9 @@ func (c *Client) Permissions(ctx context.Context, projectKey string) (map[string
 	}
 	return c.provenPermissions(ctx, query)
 }
+
+// cloudPermissions are those that Cloud is asked about, which wants to be told.
+const cloudPermissions = "ADMINISTER,SYSTEM_ADMIN,ADMINISTER_PROJECTS,BROWSE_PROJECTS,CREATE_ISSUES,EDIT_ISSUES,DELETE_ISSUES,ASSIGN_ISSUES,TRANSITION_ISSUES,MOVE_ISSUES,ADD_COMMENTS,EDIT_ALL_COMMENTS,DELETE_ALL_COMMENTS,CREATE_ATTACHMENTS,WORK_ON_ISSUES,MANAGE_WATCHERS,BULK_CHANGE,USER_PICKER,CREATE_PROJECT"
 
 // Accepted tells whether Jira still takes the login for somebody. It is one
 // call that a service account may make too, for which [Client.Myself] need not

@@ -1,0 +1,230 @@
+package backend
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// A service account is no user: it asks for access tokens with a client id and a
+// secret, and they end by themselves within the hour or so that Jira gives them.
+// Nothing in Jira lists them, so there is nothing to look for after a lost answer,
+// and nothing is left that outlives its day. What cannot be revoked is not said to
+// be: a lease is not renewable, ends before its token does, and says so.
+
+const accountTypeOAuth2 = "oauth2"
+
+// service is what a service account asks with, as part of an account. It is
+// comparable.
+type service struct {
+	ClientID      string `json:"client_id,omitempty"`
+	ClientSecret  string `json:"client_secret,omitempty"`
+	TokenURL      string `json:"token_url,omitempty"`      // empty: the deployment's
+	RevocationURL string `json:"revocation_url,omitempty"` // empty: there is none
+	Scopes        string `json:"scopes,omitempty"`         // separated by blanks; empty: what the account has
+}
+
+// cloudTokenURL is where Jira Cloud gives out access tokens.
+const cloudTokenURL = "https://auth.atlassian.com/oauth/token" //nolint:gosec // an address
+
+// grant is what the account asks with, at c's site, for scopes, or for its own
+// where there are none.
+func (s *service) grant(c *config, scopes string) jira.Grant {
+	address := c.URL + "/rest/oauth2/latest/token"
+	if c.cloud() {
+		address = cloudTokenURL
+	}
+	return jira.Grant{
+		TokenURL: cmp.Or(s.TokenURL, address), ClientID: s.ClientID, ClientSecret: s.ClientSecret,
+		JSON: c.cloud(), Scopes: cmp.Or(scopes, s.Scopes),
+	}
+}
+
+// validate refuses what cannot work, whatever Jira says.
+func (s *service) validate() error {
+	switch {
+	case s.ClientID == "":
+		return mistakef("client_id is missing: the service account's, as Jira shows it")
+	case s.ClientSecret == "":
+		return mistakef("client_secret is missing: what Jira showed once when the service account's credential was made")
+	}
+	return nil
+}
+
+// address refuses what is no address that a client secret may be sent to.
+func (c *config) address(field, raw string) error {
+	u, err := url.Parse(raw)
+	switch {
+	case raw == "":
+		return nil
+	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
+		return mistakef("%s is no address: write https://, the host and the path", field)
+	case u.Scheme == "http" && !c.AllowHTTP && !isLoopback(raw):
+		return mistakef("%s is plain http: write https, or set allow_http=true on config if the client secret may cross the network in the clear", field)
+	}
+	return nil
+}
+
+// api is the site at which access tokens of c's service accounts work, of which
+// site is the one that is configured.
+func (c *config) api(site *jira.Site) (*jira.Site, error) {
+	if !c.cloud() {
+		return site, nil
+	}
+	return site.Cloud(c.CloudID)
+}
+
+// verifyService asks for an access token, to see whether a is right.
+func (b *backend) verifyService(ctx context.Context, c *config, site *jira.Site, a *account) (warnings []string, err error) {
+	for field, raw := range map[string]string{"token_url": a.TokenURL, "revocation_url": a.RevocationURL} {
+		if err := c.address(field, raw); err != nil {
+			return nil, err
+		}
+	}
+	t, err := site.AccessToken(ctx, a.grant(c, ""))
+	if err != nil {
+		return nil, fmt.Errorf("asking for an access token: %w", err)
+	}
+	if wider := widerThan(t.Scopes, strings.Fields(a.Scopes)); a.Scopes != "" && len(wider) > 0 {
+		return nil, mistakef("Jira grants more than scopes say, and would to every reader: %s; write the scopes that the service account has, or give it fewer", strings.Join(wider, ", "))
+	}
+	if !c.cloud() {
+		warnings = append(warnings, "a service account that has no project restrictions in Jira reaches every project, and Jira does not tell whether it has: look at it in Jira's administration")
+	}
+	if a.RevocationURL == "" {
+		warnings = append(warnings, fmt.Sprintf("its access tokens cannot be revoked: each works until it ends by itself, %v after it was made", t.ExpiresIn))
+	} else if err := b.endAccess(ctx, c, site, a, t.Secret); err != nil {
+		return nil, fmt.Errorf("trying revocation_url: %w", err)
+	}
+	return warnings, nil
+}
+
+// widerThan returns those of the granted scopes that go beyond what was wanted.
+// To write includes to read, where that is all there is.
+func widerThan(granted, wanted []string) []string {
+	return slices.DeleteFunc(slices.Clone(granted), func(s string) bool {
+		return slices.Contains(wanted, s) || s == "READ" && slices.Contains(wanted, "WRITE")
+	})
+}
+
+// makeAccess asks for the access token of m, whose intent is written. Where it is
+// more than the role's scopes, or nobody can tell what became of it, it is left
+// to its end, which is near.
+func (b *backend) makeAccess(ctx context.Context, log hclog.Logger, m *mint) (jira.Token, string, error) {
+	t, err := m.client.Site().AccessToken(ctx, m.grant)
+	if err != nil {
+		if !jira.NothingMade(err) {
+			log.Warn("Jira may have made an access token that nobody received: it ends by itself", "id", m.record.ID, "account", m.record.Account)
+		}
+		return jira.Token{}, "", err
+	}
+	m.granted = t.Scopes
+	if t.Scopes == nil { // as RFC 6749 has it: what was asked for
+		m.granted = strings.Fields(m.grant.Scopes)
+	}
+	now := b.now()
+	token := jira.Token{Name: m.record.Name, Created: now, Expires: now.Add(t.ExpiresIn)}
+	if wider := widerThan(m.granted, strings.Fields(m.grant.Scopes)); m.grant.Scopes != "" && len(wider) > 0 {
+		log.Warn("an access token was granted wider than the role, and is not handed out", "account", m.record.Account, "scopes", m.granted)
+		return jira.Token{}, "", mistakef("Jira granted scopes that the role does not have: %s; this Jira does not narrow them by request, so give the role a service account that has no more than its scopes", strings.Join(wider, ", "))
+	}
+	return token, t.Secret, nil
+}
+
+// endAccess revokes an access token of a at its revocation_url, and proves that
+// Jira does not take it any more.
+func (b *backend) endAccess(ctx context.Context, c *config, site *jira.Site, a *account, secret string) error {
+	if err := site.RevokeAccessToken(ctx, a.RevocationURL, a.grant(c, ""), secret); err != nil {
+		return fmt.Errorf("revoking the access token: %w", err)
+	}
+	api, err := c.api(site)
+	if err != nil {
+		return err
+	}
+	alive, err := api.As(jira.Login{Token: secret}).Accepted(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("proving that the access token is dead: %w", err)
+	case alive:
+		return nonsense("revocation_url said that the access token is revoked, and Jira goes on taking it")
+	}
+	return nil
+}
+
+// revokeAccess ends the lease of an access token. Where the token cannot be
+// revoked, that is all it does, and the log says how long the token lives.
+func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lease, queued bool) error {
+	log := b.log(req).With("id", l.ID, "role", l.Role, "account", l.Account, "token_name", l.TokenName, "expires_at", l.ExpiresAt)
+	secret, _ := req.Data["token"].(string) // Vault keeps what was answered, and the engine no copy
+	c, a, err := b.serviceOf(ctx, req.Storage, l.Account)
+	if err != nil {
+		return err
+	}
+	expires, _ := time.Parse(time.RFC3339, l.ExpiresAt) // our own; zero is long ago
+	if a == nil || a.RevocationURL == "" || secret == "" || !b.now().Before(expires) {
+		if err := b.ledger.Forget(ctx, l.ID); err != nil {
+			return err
+		}
+		log.Info("the lease of an access token has ended: the token cannot be revoked, and ends by itself")
+		return nil
+	}
+	client, err := b.sites.client(c, l.Account, a)
+	if err != nil {
+		return err
+	}
+	if err := b.endAccess(ctx, c, client.Site(), a, secret); err != nil {
+		err = fmt.Errorf("revoking as account %q: %w", l.Account, err)
+		if e := b.owe(ctx, l); e != nil {
+			return fmt.Errorf("%w; nor could the debt be written: %w", err, e)
+		}
+		r, e := b.ledger.Read(ctx, l.ID)
+		if queued && e == nil && b.now().Sub(r.OwedAt.Time()).Abs() >= takenOver {
+			log.Warn("an access token could not be revoked: it ends by itself, and Vault may drop the lease", "error", err)
+			return nil
+		}
+		log.Warn("an access token could not be revoked", "error", err)
+		return err
+	}
+	if err := b.ledger.Forget(ctx, l.ID); err != nil {
+		return err
+	}
+	log.Info("access token revoked")
+	return nil
+}
+
+// serviceOf returns the config and the account of that name, nil where one of
+// them is not there.
+func (b *backend) serviceOf(ctx context.Context, s logical.Storage, name string) (*config, *account, error) {
+	c, err := load[config](ctx, &b.decoded, s, configKey)
+	if err != nil || c == nil {
+		return nil, nil, err
+	}
+	a, err := load[account](ctx, &b.decoded, s, accountsPrefix+name)
+	return c, a, err
+}
+
+// outlived does what is due of an access token's record: once the token has
+// ended by itself, or if nobody ever received it, the record is forgotten.
+func (b *backend) outlived(ctx context.Context, log hclog.Logger, r *ledger.Record) error {
+	left := r.Expires.Time().Add(ledger.Grace).Sub(b.now())
+	if !r.NeverIssued() && left > 0 {
+		b.ledger.Later(r.ID, left)
+		return nil
+	}
+	if err := b.ledger.Forget(ctx, r.ID); err != nil && !errors.Is(err, ledger.ErrMissing) {
+		return err
+	}
+	log.Info("an access token has ended by itself, or was received by nobody", "id", r.ID, "token_name", r.Name, "expires_at", rfc3339(r.Expires.Time()))
+	return nil
+}
