@@ -21,6 +21,8 @@ import (
 //	GET /_sim/access-tokens   all access tokens that were ever asked for, likewise
 //	GET /_sim/api-tokens      all API tokens that were not deleted, likewise
 //	GET /_sim/secrets         every secret ever made
+//	GET /_sim/users           all users that were not deleted, without passwords
+//	POST /_sim/project        add the project in the body: {"key", "name", "restricted", "groups"}
 //	POST /_sim/fault          add the fault in the body, whose delay is a string like "2s"; answers {"id"}
 //	DELETE /_sim/faults       remove all faults
 //	DELETE /_sim/faults/{id}  remove one
@@ -46,6 +48,10 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 		a = append([]APIToken{}, s.APITokens()...)
 	case what == "GET secrets":
 		a = append([]string{}, s.Secrets()...)
+	case what == "GET users":
+		a = s.usersWithoutPasswords()
+	case what == "POST project":
+		err = s.controlProject(w, r)
 	case what == "POST fault":
 		a, err = s.controlFault(w, r)
 	case what == "DELETE faults":
@@ -90,6 +96,24 @@ func decode(w http.ResponseWriter, r *http.Request, v any) error {
 		return fmt.Errorf("reading the body: %w", err)
 	}
 	return nil
+}
+
+func (s *Server) usersWithoutPasswords() []User {
+	list := s.Users()
+	for i := range list {
+		list[i].Password = ""
+	}
+	return list
+}
+
+func (s *Server) controlProject(w http.ResponseWriter, r *http.Request) error {
+	var p Project
+	if err := decode(w, r, &p); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addProject(p)
 }
 
 func (s *Server) controlFault(w http.ResponseWriter, r *http.Request) (any, error) {

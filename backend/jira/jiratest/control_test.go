@@ -54,6 +54,22 @@ func TestControl(t *testing.T) {
 	sim.want(200, "POST", "/_sim/wait-gone", `{"name":"vault-n"}`)
 }
 
+func TestControlProjectsAndUsers(t *testing.T) {
+	s := newJira(t, jiratest.Options{Control: true})
+	sim, ci := steer(t, s), basic(t, s, "ci")
+	sim.want(200, "POST", "/_sim/project", `{"key":"ops","name":"Operations","restricted":true,"groups":["operators"]}`)
+	for _, wrong := range []string{`{"key":"OPS"}`, `{}`, `{"key":"X","closed":true}`} {
+		sim.want(400, "POST", "/_sim/project", wrong)
+	}
+	const ops = "/rest/api/2/project/OPS"
+	ci.want(404, "GET", ops, "")
+	basic(t, s, "root").want(201, "POST", "/rest/api/2/group/user?groupname=operators", `{"name":"ci"}`)
+	ci.want(200, "GET", ops, "")
+	if r := sim.do("GET", "/_sim/users", ""); !strings.Contains(r.body, `"Name":"ci"`) || !strings.Contains(r.body, "operators") || strings.Contains(r.body, "the password of ci") {
+		t.Errorf("users %v", r)
+	}
+}
+
 func TestControlFaults(t *testing.T) {
 	s := newJira(t, jiratest.Options{Control: true})
 	sim, ci := steer(t, s), basic(t, s, "ci")

@@ -50,20 +50,32 @@ func newProjects() projects {
 	return projects{byProject: map[string]*project{}, issues: map[string]*issue{}, lastIssue: 10000}
 }
 
-// AddProject adds a project without issues. Its key is put in upper case. It panics if the key is empty or taken.
+// AddProject adds a project without issues, and the groups it names. Its key is put in upper case. It panics if the key is
+// empty or taken.
 func (s *Server) AddProject(p Project) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.addProject(p); err != nil {
+		panic("jiratest: " + err.Error())
+	}
+}
+
+// addProject does so with s.mu held, and adds nothing if it fails.
+func (s *Server) addProject(p Project) error {
 	p.Key = strings.ToUpper(p.Key)
 	if p.Key == "" || s.byProject[p.Key] != nil {
-		panic(fmt.Sprintf("jiratest: project %q is nameless or there already", p.Key))
+		return fmt.Errorf("project %q is nameless or there already", p.Key)
 	}
 	p.Name = cmp.Or(p.Name, p.Key)
 	added := &project{Project: p, id: 10000 + len(s.byProject), roles: map[int]map[string]bool{}}
 	for _, id := range roleIDs {
 		added.roles[id] = map[string]bool{}
 	}
+	for _, g := range p.Groups {
+		s.groups[g] = true
+	}
 	s.byProject[p.Key] = added
+	return nil
 }
 
 // AddIssue adds an issue behind the API's back and returns its key. It panics if there is no such project or user.
