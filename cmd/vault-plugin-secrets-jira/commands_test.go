@@ -251,6 +251,12 @@ var simVerbs = map[string]func(ts *testscript.TestScript, w *world, args []strin
 		ts.Check(err)
 		w.must(200, "POST", w.control+"wait", map[string]any{"count": n, "method": args[1], "path": args[2], "answered": true})
 	},
+	// sim come N METHOD PATH: wait for so many calls to have come, answered or not.
+	"come": func(ts *testscript.TestScript, w *world, args []string) {
+		n, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		w.must(200, "POST", w.control+"wait", map[string]any{"count": n, "method": args[1], "path": args[2]})
+	},
 	// sim fault JSON: make calls go wrong.
 	"fault": func(_ *testscript.TestScript, w *world, args []string) {
 		w.must(200, "POST", w.control+"fault", json.RawMessage(args[0]))
@@ -260,6 +266,16 @@ var simVerbs = map[string]func(ts *testscript.TestScript, w *world, args []strin
 	// sim switch JSON: change Jira's settings.
 	"switch": func(_ *testscript.TestScript, w *world, args []string) {
 		w.must(200, "PATCH", w.control+"switches", json.RawMessage(args[0]))
+	},
+	// sim project JSON: add a project, which with "restricted" only those see who have a role in it or are in its groups.
+	"project": func(_ *testscript.TestScript, w *world, args []string) {
+		w.must(200, "POST", w.control+"project", json.RawMessage(args[0]))
+	},
+	// sim people N: so many users who were made for leases are there, be they active or not.
+	"people": func(ts *testscript.TestScript, w *world, args []string) {
+		if active, inactive := w.people(); strconv.Itoa(len(active)+len(inactive)) != args[0] {
+			ts.Fatalf("there are %q, and inactive are %q", active, inactive)
+		}
 	},
 	// sim freeze: Jira takes calls but does not work on them. sim thaw: it goes on.
 	"freeze": func(ts *testscript.TestScript, w *world, _ []string) { ts.Check(w.sim.Process.Signal(syscall.SIGSTOP)) },

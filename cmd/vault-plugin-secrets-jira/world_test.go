@@ -148,6 +148,7 @@ func (w *world) end() {
 		w.noteCommands()
 		if !failed {
 			w.noTokens()
+			w.noPeople()
 			w.fetchSecrets()
 		}
 		if w.t.Failed() {
@@ -193,6 +194,36 @@ func (w *world) live() []string {
 		}
 	}
 	return names
+}
+
+// noPeople fails the story if a user who was made for a lease is there and active.
+func (w *world) noPeople() {
+	if active, _ := w.people(); len(active) > 0 {
+		w.t.Errorf("users %q are active in Jira after the story", active)
+	}
+}
+
+// people returns the names of the simulator's users who were made for leases.
+func (w *world) people() (active, inactive []string) {
+	w.t.Helper()
+	if w.sim == nil {
+		return nil, nil
+	}
+	var users []struct {
+		Name     string
+		Inactive bool
+	}
+	w.read(&users, w.must(200, "GET", w.control+"users", nil))
+	for _, u := range users {
+		switch {
+		case !strings.HasPrefix(u.Name, "vault-"):
+		case u.Inactive:
+			inactive = append(inactive, u.Name)
+		default:
+			active = append(active, u.Name)
+		}
+	}
+	return active, inactive
 }
 
 func (w *world) showLogs() {
