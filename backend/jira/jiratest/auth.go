@@ -119,9 +119,14 @@ func (s *Server) ausername(u *user) string {
 	return url.QueryEscape(u.Name)
 }
 
+// basicPath says that a path is on the allow-list for Basic authentication.
+func (s *Server) basicPath(path string) bool {
+	return slices.ContainsFunc(s.switches.BasicPaths, func(begin string) bool { return strings.HasPrefix(path, begin) })
+}
+
 func (s *Server) authenticateBasic(q *request, c credential, h http.Header) *answer {
 	u := s.login(c.name)
-	if s.switches.BasicOff && (u == nil || !slices.Contains(s.switches.BasicAllowed, u.Name)) {
+	if s.switches.BasicOff && (u == nil || !slices.Contains(s.switches.BasicAllowed, u.Name)) && !s.basicPath(q.path) {
 		a := jsonAnswer(http.StatusForbidden, map[string]any{"message": "Basic Authentication has been disabled on this instance."})
 		return &a
 	}

@@ -112,6 +112,9 @@ func TestBasicOff(t *testing.T) {
 	}
 	basic(t, s, "root").want(200, "GET", myself, "")
 	as(t, s, "Bearer "+raw).want(200, "GET", myself, "")
+	s.SetSwitches(func(sw *jiratest.Switches) { sw.BasicPaths = []string{"/rest/pat"} })
+	ci.want(200, "GET", patTokens, "")
+	ci.want(403, "GET", myself, "")
 }
 
 func TestAUserName(t *testing.T) {

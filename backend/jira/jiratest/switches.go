@@ -47,6 +47,7 @@ type Switches struct {
 	LoginCaseSensitive bool     // a login must be spelt as it was made
 	BasicOff           bool     // Basic authentication is switched off, as Jira 11 is said to ship
 	BasicAllowed       []string // users who may use it all the same
+	BasicPaths         []string // what paths begin with that everybody may use it for all the same
 	CaptchaAfter       int      // wrong passwords until the CAPTCHA; 0: 3, negative: never
 	XSRFOff            bool     // nothing is refused for lack of X-Atlassian-Token
 	ServerInfoLogin    bool     // serverInfo answers 401 to anonymous
