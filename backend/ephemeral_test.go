@@ -324,6 +324,24 @@ func TestThrowAwayUsersNeedAnAdmin(t *testing.T) {
 	e.nothingHeld()
 }
 
+// The engine follows its throw-away users to the same Jira under another name, and
+// to no other Jira.
+func TestConfigStaysWhileThrowAwayUsersLive(t *testing.T) {
+	e := throwaway(t, jiratest.Options{})
+	lease := e.issue("deploy", nil)
+	other := jiratest.New(t, jiratest.Options{})
+	other.AddUser(jiratest.User{Name: "jira-admin", Admin: true})
+	_, token := other.Mint("jira-admin", "made by hand", 0)
+	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": other.URL(), "token": token},
+		"url cannot be changed", fmt.Sprintf("user %q is not there", lease.Data["username"]), "vault lease revoke -sync -prefix jira/creds/deploy/")
+	e.write("config", map[string]any{"url": strings.Replace(e.jira.URL(), "127.0.0.1", "localhost", 1)})
+	e.revoke(lease.Secret)
+	if people := e.people(); len(people) != 0 {
+		t.Errorf("left are %v", people)
+	}
+	e.nothingHeld()
+}
+
 // verify=false asks for no user to be made; the next write that changes what
 // users get is tried out again, others are not.
 func TestTheProbe(t *testing.T) {

@@ -198,15 +198,53 @@ func (b *backend) aliveAt(ctx context.Context, req *logical.Request, c *config, 
 	return ids, nil
 }
 
-// allThere is aliveAt for all accounts.
+// usersAt is aliveAt for throw-away users: c's admin finds each of them at c's
+// site, by a name that holds the ledger's id.
+func (b *backend) usersAt(ctx context.Context, req *logical.Request, c *config) ([]string, error) {
+	if err := b.ledgerIsWhole(); err != nil {
+		return nil, err
+	}
+	ids := b.records(adminAccount)
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	site, err := b.sites.trial(c)
+	if err != nil {
+		return nil, err
+	}
+	defer site.Close()
+	admin := site.As(c.Admin.login())
+	for _, id := range ids {
+		r, err := b.ledger.Read(ctx, id)
+		if errors.Is(err, ledger.ErrMissing) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		_, _, found, err := admin.FindUser(ctx, r.Username)
+		if err != nil {
+			return nil, fmt.Errorf("looking for user %q: %w", r.Username, err)
+		}
+		if !found {
+			return nil, fmt.Errorf("user %q is not there: %w", r.Username, b.whatIsHeld(ctx, req, adminAccount, ids))
+		}
+	}
+	return ids, nil
+}
+
+// allThere is aliveAt for all accounts, and usersAt.
 func (b *backend) allThere(ctx context.Context, req *logical.Request, c *config) ([]string, error) {
 	names, err := req.Storage.List(ctx, accountsPrefix)
 	if err != nil {
 		return nil, err
 	}
-	b.settleAccounts(ctx, req, true, names...)
+	b.settleAccounts(ctx, req, true, append(names, adminAccount)...)
 	all := b.records("")
-	var found []string
+	found, err := b.usersAt(ctx, req, c)
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range names {
 		a, err := b.loadAccount(ctx, req.Storage, name)
 		if err != nil {
