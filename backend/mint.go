@@ -133,7 +133,7 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 		*account
 		held int
 	}
-	pool := make([]candidate, 0, len(r.Accounts))
+	pool := make([]candidate, 0, 8) // of most roles, without an allocation
 	for _, name := range r.Accounts {
 		if slices.Contains(passed, name) {
 			continue
@@ -174,12 +174,11 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 		}
 		// Only the place that was seen to be free, lest all who come at once
 		// crowd the same account: who is too late for it looks again.
-		err = b.ledger.Intend(ctx, m.record, ledger.Room{Account: a.held + 1, Role: r.MaxLeases})
-		taken := (*ledger.FullError)(nil)
-		switch {
-		case !errors.As(err, &taken):
+		if err := b.ledger.Intend(ctx, m.record, ledger.Room{Account: a.held + 1, Role: r.MaxLeases}); err == nil {
+			return nil
+		} else if taken := (*ledger.FullError)(nil); !errors.As(err, &taken) {
 			return err
-		case taken.OfRole:
+		} else if taken.OfRole {
 			return roleIsFull(m.record.Role, taken, r.Accounts...)
 		}
 	}

@@ -60,7 +60,7 @@ func tokenFields() map[string]*framework.FieldSchema {
 		"token_name": {Type: framework.TypeString, Required: true, Description: "The token's name in Jira, which leads back to this lease."},
 		"username":   {Type: framework.TypeString, Required: true, Description: "The Jira user that the token is; of an access token the client id of its service account."},
 		"url":        {Type: framework.TypeString, Required: true, Description: "Address of Jira to call with it; on Jira Cloud that is Atlassian's gateway."},
-		"scopes":     {Type: framework.TypeStringSlice, Required: true, Description: "What an access token was granted. Empty of a personal access token, which is the whole user."},
+		"scopes":     {Type: framework.TypeStringSlice, Description: "What an access token was granted. A personal access token, which is the whole user, has none."},
 		"revocable":  {Type: framework.TypeBool, Required: true, Description: "The credential ends with its lease. False of an access token that only its own expiry ends."},
 		"expires_at": {Type: framework.TypeString, Required: true, Description: "When Jira itself would end the token if Vault could not, RFC 3339 in UTC. Empty if never."},
 	}
@@ -73,7 +73,7 @@ func tokenExample() *logical.Response {
 			"token": "MzkwNTU4Mzk3OTA3OpDhaKBEU8TxqWoeq7YHb42pjeXs", "token_type": "Bearer",
 			"token_id": "412", "token_name": "vault-k3xm2a-5b2tq6hznr4wjd7c-readonly",
 			"username": "ci-bot", "url": "https://jira.example.com", "expires_at": "2026-03-03T08:15:09Z",
-			"scopes": []string{}, "revocable": true,
+			"revocable": true,
 		},
 	}
 }
@@ -118,7 +118,7 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 			m.warnings = append(m.warnings, fmt.Sprintf("this access token cannot be revoked: it works until %s, whatever becomes of its lease", l.ExpiresAt))
 		}
 	}
-	return &logical.Response{
+	resp := &logical.Response{
 		Warnings: m.warnings,
 		Data: map[string]any{
 			"token":      secret,
@@ -128,14 +128,17 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 			"username":   l.Username,
 			"url":        where,
 			"expires_at": l.ExpiresAt,
-			"scopes":     append([]string{}, m.granted...),
 			"revocable":  revocable,
 		},
 		Secret: &logical.Secret{
 			LeaseOptions: logical.LeaseOptions{TTL: m.ttl, MaxTTL: m.max, Renewable: renewable},
 			InternalData: l.encode(),
 		},
-	}, nil
+	}
+	if l.Type == credentialTypeOAuth2 {
+		resp.Data["scopes"] = append([]string{}, m.granted...)
+	}
+	return resp, nil
 }
 
 // askedTTL is the lease that the reader asks for, 0 where he leaves it to the

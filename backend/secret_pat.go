@@ -72,13 +72,16 @@ func (l *lease) encode() map[string]any {
 	case credentialTypeOAuth2:
 		secretType = accessSecret
 	}
-	return map[string]any{
+	data := map[string]any{
 		"secret_type": secretType, // by which the framework finds the way back here
 		"id":          l.ID, "token_id": l.TokenID, "token_name": l.TokenName, "url": l.Site,
 		"account": l.Account, "username": l.Username, "role": l.Role,
 		"ttl": l.TTL, "max_ttl": l.MaxTTL, "expires_at": l.ExpiresAt,
-		"type": l.Type, "on_revoke": l.OnRevoke, "project_roles": l.ProjectRoles,
 	}
+	if l.Type != "" {
+		data["type"], data["on_revoke"], data["project_roles"] = l.Type, l.OnRevoke, l.ProjectRoles
+	}
+	return data
 }
 
 // decodeLease reads internal data, whose numbers Vault gives back as other
