@@ -51,6 +51,14 @@ func scenarios() []scenario {
 		issueUser(b)
 		b.jira.AddIssue("OPS", b.leases[0].secret.InternalData["username"].(string), "by a lease")
 	}
+	siblings := func(b *bench) {
+		b.exclusive()
+		issue(b)
+		b.jira.Mint("sole-bot", "mine", 365)
+		b.jira.Mint("sole-bot", "mine, too", 365)
+		b.pass(b.world.lag) // what no list shows no sweep can find
+	}
+	access := func(b *bench) { b.service("") }
 	lostUser := func(b *bench) {
 		users(b)
 		b.jira.Fault(jiratest.Fault{Nth: 2, Times: -1, Do: jiratest.Answer, Status: http.StatusServiceUnavailable})
@@ -69,6 +77,41 @@ func scenarios() []scenario {
 		}
 	}
 	return []scenario{
+		{
+			name:   "exclusive: revoke",
+			before: siblings,
+			run:    func(b *bench) { b.revokeNow(b.leases[0]) },
+			steps:  []string{end, list, "put fence", end, end, list, forgotten},
+		},
+		{
+			name:   "exclusive: revoke, queued",
+			before: siblings,
+			run:    func(b *bench) { b.revokeLater(b.leases[0]) },
+			steps:  []string{owed, end, list, "put fence", end, end, list, forgotten},
+		},
+		{
+			name:    "exclusive: a lease that is over",
+			before:  siblings,
+			wait:    shortTTL + time.Minute,
+			run:     works,
+			unasked: true,
+			steps:   []string{list, owed, end, list, "put fence", end, end, list, forgotten},
+		},
+		{
+			name:   "access token: mint",
+			before: access,
+			run:    issue,
+			steps:  []string{intended, "POST oauth2/latest/token", issued},
+		},
+		{
+			name: "access token: revoke",
+			before: func(b *bench) {
+				access(b)
+				issue(b)
+			},
+			run:   func(b *bench) { b.revokeNow(b.leases[0]) },
+			steps: []string{forgotten},
+		},
 		{
 			name:   "user: mint",
 			before: users,
@@ -402,6 +445,24 @@ func scenarios() []scenario {
 			steps:   []string{list, forgotten},
 		},
 	}
+}
+
+// exclusive has the role hand out tokens of an exclusive account.
+func (b *bench) exclusive() {
+	b.t.Helper()
+	b.sole = true
+	b.jira.AddUser(jiratest.User{Name: "sole-bot", Password: "a password of sole-bot's"})
+	b.write("accounts/sole", map[string]any{"username": "sole-bot", "password": "a password of sole-bot's", "exclusive": true})
+	b.write("roles/readonly", map[string]any{"accounts": "sole"})
+}
+
+// service has the role hand out access tokens, which can be revoked at address.
+func (b *bench) service(address string) {
+	b.t.Helper()
+	a := b.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "reporting"})
+	b.write("accounts/reporting", map[string]any{"type": "oauth2", "client_id": a.ClientID, "client_secret": a.ClientSecret, "revocation_url": address})
+	b.must(logical.DeleteOperation, "roles/readonly", nil)
+	b.write("roles/readonly", map[string]any{"credential_type": "oauth2", "accounts": "reporting", "ttl": shortTTL.String(), "max_ttl": shortMax.String()})
 }
 
 // throwAway has the role hand out users that are made for the lease.

@@ -72,7 +72,10 @@ func kinds() []kind {
 	storageWrite := func(s step) bool { return !s.jira && s.writes() }
 	call := func(s step) bool { return s.jira }
 	callThatWrites := func(s step) bool { return s.jira && s.writes() }
-	mint := func(s step) bool { return s.jira && strings.HasPrefix(s.name, "POST ") }
+	// An access token that lands late was received by nobody, and nobody can look for it.
+	mint := func(s step) bool {
+		return s.jira && strings.HasPrefix(s.name, "POST ") && !strings.Contains(s.name, "oauth2")
+	}
 	all := []kind{
 		{name: "crash before", crash: true, is: anything},
 		{name: "crash after", crash: true, after: true, is: anything},

@@ -133,7 +133,7 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 		*account
 		held int
 	}
-	pool := make([]candidate, 0, 8) // of most roles, without an allocation
+	pool := make([]candidate, 0, len(r.Accounts))
 	for _, name := range r.Accounts {
 		if slices.Contains(passed, name) {
 			continue
