@@ -2,7 +2,7 @@
 // keeps the two in step with Jira.
 //
 // [Factory] makes an engine for Vault. The way of a token, from a read to its
-// end, is in path_creds.go, mint.go and secret_pat.go; what Vault's requests
+// end, is in path_creds.go, mint.go and secret.go; what Vault's requests
 // leave undone is done by worker.go, with what has to be asked again in
 // settle.go. What is written down meanwhile is in package ledger, and how Jira
 // is asked in package jira.
@@ -104,9 +104,9 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 			b.pathRotateMountID(),
 		},
 		Secrets: []*framework.Secret{
-			b.secretPAT(patSecret),
-			b.secretPAT(userSecret),
-			b.secretPAT(accessSecret),
+			b.secret(patSecret),
+			b.secret(userSecret),
+			b.secret(accessSecret),
 		},
 		PathsSpecial: &logical.Paths{
 			SealWrapStorage: []string{configKey, accountsPrefix, retiredPrefix},

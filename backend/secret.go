@@ -24,19 +24,21 @@ const userSecret = "jira_ephemeral_user"
 // accessSecret is the same of one that holds a service account's access token.
 const accessSecret = "jira_oauth2" //nolint:gosec // a type's name
 
-func (b *backend) secretPAT(secretType string) *framework.Secret {
+// secret is a type of lease. All types are renewed and revoked by what their data
+// say.
+func (b *backend) secret(secretType string) *framework.Secret {
 	return &framework.Secret{
 		Type: secretType,
 		Fields: map[string]*framework.FieldSchema{
-			"token": {Type: framework.TypeString, Description: "A Jira personal access token.", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
+			"token": {Type: framework.TypeString, Description: "A Jira token.", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
 		},
-		Renew: b.edge(b.renewPAT),
+		Renew: b.edge(b.renewLease),
 		Revoke: func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 			// Vault gives those revokes a deadline that it has queued, and that
 			// it will repeat; a person waits for the others.
 			_, queued := ctx.Deadline()
 			return b.edge(func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-				return nil, b.revokePAT(ctx, req, queued)
+				return nil, b.revokeLease(ctx, req, queued)
 			})(ctx, req, d)
 		},
 	}
@@ -101,9 +103,9 @@ func decodeLease(data map[string]any) (*lease, error) {
 	return l, nil
 }
 
-// renewPAT extends a lease without asking Jira: the token lives as long as
+// renewLease extends a lease without asking Jira: the token lives as long as
 // the lease can, and has to be deleted at its end all the same.
-func (b *backend) renewPAT(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	l, err := decodeLease(req.Secret.InternalData)
 	if err != nil {
 		return nil, err
@@ -160,14 +162,14 @@ func (b *backend) termsNow(ctx context.Context, s logical.Storage, l *lease) (te
 // its lease turns irrevocable with the last; this leaves tries to spare.
 const takenOver = time.Minute
 
-// revokePAT deletes the token in Jira and then forgets it. It says done when the
+// revokeLease deletes the token in Jira and then forgets it. It says done when the
 // token is proven gone; until then the ledger owes it, and the worker goes on
 // trying, whatever becomes of the lease.
 //
 // A revoke that is queued asks Jira only once. After that it waits for the
 // worker, and lets Vault drop the lease when the debt is old enough. Any other
 // is told the truth.
-func (b *backend) revokePAT(ctx context.Context, req *logical.Request, queued bool) error {
+func (b *backend) revokeLease(ctx context.Context, req *logical.Request, queued bool) error {
 	l, err := decodeLease(req.Secret.InternalData)
 	if err != nil {
 		return err
