@@ -83,6 +83,7 @@ type model struct {
 	said  []string
 	began time.Time
 	jira  *jiratest.Server
+	users bool         // one is made for each lease
 	skew  atomic.Int64 // what Jira's clock is ahead of the true one, in ns
 	wire  *network
 	disk  *disk
@@ -167,7 +168,13 @@ func newModel(t *rapid.T) *model {
 	}
 	m.wire.calm = m.jira.ClearFaults
 	m.jira.AddUser(jiratest.User{Name: "ci-bot", Password: "a password of ci-bot's"})
-	if rapid.Bool().Draw(t, "login by password") {
+	m.jira.AddUser(jiratest.User{Name: "jira-admin", Password: "a password of the admin's", Admin: true})
+	m.jira.AddProject(jiratest.Project{Key: "OPS", Name: "Operations", Restricted: true})
+	m.users = rapid.IntRange(0, 2).Draw(t, "a user is made for each lease if 0") == 0
+	if m.users {
+		_, secret := m.jira.Mint("jira-admin", "made by hand", 90)
+		m.login = map[string]any{"username": "jira-admin", "token": secret}
+	} else if rapid.Bool().Draw(t, "login by password") {
 		m.login = map[string]any{"username": "ci-bot", "password": "a password of ci-bot's"}
 	} else {
 		_, secret := m.jira.Mint("ci-bot", "made by hand", 90)
@@ -788,7 +795,7 @@ func (m *model) operator() {
 			"max_concurrent_requests": rapid.IntRange(1, 10).Draw(m.T, "max_concurrent_requests"),
 		})
 	case "write account":
-		m.write("accounts/ci-bot", m.login)
+		m.write(m.principal(), m.login)
 	case "delete account":
 		m.unclear = true
 		m.ill()
@@ -798,14 +805,30 @@ func (m *model) operator() {
 		for _, l := range m.leases {
 			l.asked = append(l.asked, m.node)
 		}
-		if m.remove("accounts/ci-bot", map[string]any{"force": true}) {
+		if m.remove(m.principal(), map[string]any{"force": true}) {
 			m.configure()
 		}
 	}
 }
 
+// principal is where the login lies that tokens are made and ended with.
+func (m *model) principal() string {
+	if m.users {
+		return "config"
+	}
+	return "accounts/ci-bot"
+}
+
 // configure writes everything that the engine needs.
 func (m *model) configure() {
+	if m.users {
+		m.unclear = !m.write("config", map[string]any{"url": m.jira.URL(), "username": m.login["username"], "token": m.login["token"]}) ||
+			!m.write("roles/readonly", map[string]any{
+				"credential_type": "ephemeral_user", "groups": "jira-software-users", "project_roles": "OPS:Developers", "verify": false,
+				"ttl": modelTTL.String(), "max_ttl": modelMaxTTL.String(),
+			})
+		return
+	}
 	m.unclear = !m.write("config", map[string]any{"url": m.jira.URL()}) ||
 		!m.write("accounts/ci-bot", m.login) ||
 		!m.write("roles/readonly", map[string]any{"accounts": "ci-bot", "ttl": modelTTL.String(), "max_ttl": modelMaxTTL.String()})
@@ -967,6 +990,12 @@ func (m *model) end() {
 	for id, t := range m.tokens() {
 		m.say("token %s: %+v", id, t)
 		m.Fatal("a token is left")
+	}
+	for _, u := range m.jira.Users() {
+		if strings.HasPrefix(u.Name, "vault-") && !u.Inactive { // a 400 says that Jira does not let go of one
+			m.say("user %s", u.Name)
+			m.Fatal("a user is left")
+		}
 	}
 	m.periodic = time.Now().Add(7 * 24 * time.Hour) // nothing may depend on it
 	m.pass(ledger.LateLanding + 2*time.Hour)
