@@ -23,6 +23,8 @@ import (
 //	GET /_sim/secrets         every secret ever made
 //	GET /_sim/users           all users that were not deleted, without passwords
 //	POST /_sim/project        add the project in the body: {"key", "name", "restricted", "groups"}
+//	POST /_sim/service-account
+//	                          add the ServiceAccount in the body: {"name", "scopes", "projects"}; answers it, its secret too
 //	POST /_sim/fault          add the fault in the body, whose delay is a string like "2s"; answers {"id"}
 //	DELETE /_sim/faults       remove all faults
 //	DELETE /_sim/faults/{id}  remove one
@@ -52,6 +54,8 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 		a = s.usersWithoutPasswords()
 	case what == "POST project":
 		err = s.controlProject(w, r)
+	case what == "POST service-account":
+		a, err = s.controlServiceAccount(w, r)
 	case what == "POST fault":
 		a, err = s.controlFault(w, r)
 	case what == "DELETE faults":
@@ -114,6 +118,16 @@ func (s *Server) controlProject(w http.ResponseWriter, r *http.Request) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.addProject(p)
+}
+
+func (s *Server) controlServiceAccount(w http.ResponseWriter, r *http.Request) (any, error) {
+	var a ServiceAccount
+	if err := decode(w, r, &a); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addServiceAccount(a)
 }
 
 func (s *Server) controlFault(w http.ResponseWriter, r *http.Request) (any, error) {

@@ -70,6 +70,26 @@ func TestControlProjectsAndUsers(t *testing.T) {
 	}
 }
 
+func TestControlServiceAccounts(t *testing.T) {
+	s := newJira(t, jiratest.Options{Control: true, Version: "11.0.0"})
+	sim := steer(t, s)
+	sim.want(200, "POST", "/_sim/project", `{"key":"OPS"}`)
+	sim.want(200, "POST", "/_sim/project", `{"key":"HR"}`)
+	made := sim.want(200, "POST", "/_sim/service-account", `{"name":"reporting","scopes":["READ"],"projects":["OPS"]}`)
+	id, _ := made["ClientID"].(string)
+	secret, _ := made["ClientSecret"].(string)
+	reader := access(t, s, jiratest.ServiceAccount{ClientID: id, ClientSecret: secret}, "")
+	reader.want(200, "GET", "/rest/api/2/project/OPS", "")
+	reader.want(404, "GET", "/rest/api/2/project/HR", "")
+	reader.want(403, "POST", "/rest/api/2/issue", "{}")
+	for _, wrong := range []string{`{}`, `{"name":"another","clientID":"` + id + `"}`, `{"name":"another","password":"x"}`} {
+		sim.want(400, "POST", "/_sim/service-account", wrong)
+	}
+	if r := sim.do("GET", "/_sim/secrets", ""); secret == "" || !strings.Contains(r.body, secret) {
+		t.Errorf("secrets %v", r)
+	}
+}
+
 func TestControlFaults(t *testing.T) {
 	s := newJira(t, jiratest.Options{Control: true})
 	sim, ci := steer(t, s), basic(t, s, "ci")

@@ -68,6 +68,15 @@ const (
 func (s *Server) AddServiceAccount(a ServiceAccount) ServiceAccount {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	a, err := s.addServiceAccount(a)
+	if err != nil {
+		panic("jiratest: " + err.Error())
+	}
+	return a
+}
+
+// addServiceAccount does so with s.mu held, and adds nothing if it fails.
+func (s *Server) addServiceAccount(a ServiceAccount) (ServiceAccount, error) {
 	a.ID = cmp.Or(a.ID, "712020:"+rand.Text())
 	a.ClientID = cmp.Or(a.ClientID, rand.Text())
 	a.ClientSecret = cmp.Or(a.ClientSecret, "ATOA"+rand.Text()+rand.Text())
@@ -78,11 +87,11 @@ func (s *Server) AddServiceAccount(a ServiceAccount) ServiceAccount {
 		}
 	}
 	if a.Name == "" || s.accounts[a.ClientID] != nil {
-		panic(fmt.Sprintf("jiratest: service account %q with client id %q is nameless or there already", a.Name, a.ClientID))
+		return ServiceAccount{}, fmt.Errorf("service account %q with client id %q is nameless or there already", a.Name, a.ClientID)
 	}
 	s.accounts[a.ClientID] = &serviceAccount{a, &user{User: User{Name: a.Name, Key: "service-" + a.ClientID, DisplayName: a.Name}}}
 	s.secret(a.ClientSecret)
-	return a
+	return a, nil
 }
 
 // SetServiceAccount changes what a service account may do, or its secret; access tokens that it has stay as they are. It panics
