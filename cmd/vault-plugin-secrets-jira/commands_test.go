@@ -271,6 +271,14 @@ var simVerbs = map[string]func(ts *testscript.TestScript, w *world, args []strin
 	"project": func(_ *testscript.TestScript, w *world, args []string) {
 		w.must(200, "POST", w.control+"project", json.RawMessage(args[0]))
 	},
+	// sim service-account JSON: add a service account, which sees the "projects" alone if there are any; it is the output.
+	"service-account": func(ts *testscript.TestScript, w *world, args []string) {
+		fmt.Fprintf(ts.Stdout(), "%s", w.must(200, "POST", w.control+"service-account", json.RawMessage(args[0])))
+	},
+	// sim clock DURATION: set Jira's clock forward.
+	"clock": func(_ *testscript.TestScript, w *world, args []string) {
+		w.must(200, "POST", w.control+"clock", map[string]string{"advance": args[0]})
+	},
 	// sim people N: so many users who were made for leases are there, be they active or not.
 	"people": func(ts *testscript.TestScript, w *world, args []string) {
 		if active, inactive := w.people(); strconv.Itoa(len(active)+len(inactive)) != args[0] {
@@ -280,6 +288,14 @@ var simVerbs = map[string]func(ts *testscript.TestScript, w *world, args []strin
 	// sim freeze: Jira takes calls but does not work on them. sim thaw: it goes on.
 	"freeze": func(ts *testscript.TestScript, w *world, _ []string) { ts.Check(w.sim.Process.Signal(syscall.SIGSTOP)) },
 	"thaw":   func(ts *testscript.TestScript, w *world, _ []string) { ts.Check(w.sim.Process.Signal(syscall.SIGCONT)) },
+	// sim anew FLAG…: start the simulator anew, with these flags, before anything has called it. The variables are the new one's.
+	"anew": func(ts *testscript.TestScript, w *world, args []string) {
+		w.sim.stop()
+		w.simulate(args...)
+		for name, value := range w.jira {
+			ts.Setenv(name, value)
+		}
+	},
 	// sim another NAME: start a second Jira, whose users are called like the first's, and set $NAME to its address.
 	"another": func(ts *testscript.TestScript, w *world, args []string) {
 		_, printed := w.startSim("another.log")
@@ -288,7 +304,7 @@ var simVerbs = map[string]func(ts *testscript.TestScript, w *world, args []strin
 }
 
 func simCommand(ts *testscript.TestScript, neg bool, args []string) {
-	w := in(ts, neg, args, 1, 4)
+	w := in(ts, neg, args, 1, 5)
 	if w.sim == nil {
 		ts.Fatalf("this line needs the simulator: start it with [sim]")
 	}

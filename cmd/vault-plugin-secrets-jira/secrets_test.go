@@ -119,7 +119,7 @@ type rawAudit struct {
 func (w *world) rawAudit() *rawAudit {
 	a := &rawAudit{read: map[string]bool{}}
 	for name, value := range w.jira {
-		if strings.Contains(name, "TOKEN") || strings.Contains(name, "PASSWORD") {
+		if strings.Contains(name, "TOKEN") || strings.Contains(name, "PASSWORD") || strings.Contains(name, "SECRET") {
 			a.engines = append(a.engines, value)
 		}
 	}
@@ -147,6 +147,7 @@ func (a *rawAudit) outOfPlace(line []byte) []byte {
 	if writesCredential.MatchString(path) {
 		delete(at(request, "data"), "token")
 		delete(at(request, "data"), "password")
+		delete(at(request, "data"), "client_secret")
 	}
 	if data := at(response, "data"); readsCredential.MatchString(path) {
 		token, _ := data["token"].(string)
@@ -283,6 +284,7 @@ func TestLeaksAreFound(t *testing.T) {
 		"two readers get one token":                      {"raw-audit.log", entry("response", "jira/creds/app", "null", `{"token":"`+token+`"}`)},
 		"a renewal has the token":                        {"raw-audit.log", entry("response", "sys/leases/renew", "null", `{"token":"`+token+`"}`)},
 		"a token is in the name of something":            {"raw-audit.log", entry("response", "jira/creds/app", "null", `{"token_name":"vault-`+token+`"}`)},
+		"an account's client secret is read back":        {"raw-audit.log", entry("response", "jira/accounts/ci", "null", `{"client_secret":"`+own+`"}`)},
 		"a credential is written where none is expected": {"raw-audit.log", entry("request", "jira/roles/app", `{"token":"`+own+`"}`, "null")},
 	} {
 		path := filepath.Join(w.dir, planted.log)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -62,9 +63,15 @@ func (w *world) beginJira() {
 		w.secrets = append(w.secrets, w.jira["JIRA_TOKEN"])
 		return
 	}
-	w.sim, w.jira = w.startSim("sim.log")
+	w.simulate()
+}
+
+// simulate starts the simulator, with more flags than usual, to be the story's Jira.
+func (w *world) simulate(flags ...string) {
+	w.t.Helper()
+	w.sim, w.jira = w.startSim("sim.log", flags...)
 	w.jira["JIRA_PROJECT"] = "DEMO"
-	u, err := url.Parse(w.jira["JIRA_URL"])
+	u, err := url.Parse(cmp.Or(w.jira["JIRA_PROXY_URL"], w.jira["JIRA_URL"]))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -82,14 +89,14 @@ func (w *world) enableAudit() {
 }
 
 // startSim starts a simulator and returns what it prints of itself.
-func (w *world) startSim(log string) (*process, map[string]string) {
+func (w *world) startSim(log string, flags ...string) (*process, map[string]string) {
 	w.t.Helper()
 	r, out, err := os.Pipe()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer r.Close()
-	p, err := w.start(log, out, suite.sim, "-control")
+	p, err := w.start(log, out, suite.sim, append([]string{"-control"}, flags...)...)
 	out.Close()
 	if err != nil {
 		w.t.Fatal(err)
