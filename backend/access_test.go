@@ -233,6 +233,28 @@ func TestACheckOfAnAccessToken(t *testing.T) {
 	e.nothingHeld()
 }
 
+// What a check was made with is revoked where that can be done, for nobody else
+// has it.
+func TestACheckRevokesItsAccessToken(t *testing.T) {
+	o := jiratest.Options{Switches: jiratest.Switches{RevocationPath: "/rest/oauth2/latest/revoke"}}
+	e, _ := serviceAccount(t, o, nil)
+	e.write("accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + "/rest/oauth2/latest/revoke"})
+	before := len(e.jira.AccessTokens())
+	e.must(logical.UpdateOperation, "roles/report/check", nil)
+	made := e.jira.AccessTokens()[before:]
+	if len(made) != 1 || made[0].Live {
+		t.Errorf("made were %+v", made)
+	}
+	e.nothingHeld()
+	remove := e.jira.Fault(jiratest.Fault{Method: "POST", Path: "/rest/oauth2/latest/revoke", Do: jiratest.Answer, Status: 200, Body: "{}"})
+	resp, err := e.request(t.Context(), logical.UpdateOperation, "roles/report/check", nil)
+	e.failed(502, resp, err, "goes on taking it")
+	remove()
+	e.pass(2 * time.Hour)
+	e.settled()
+	e.nothingHeld()
+}
+
 // After a crash between an intent and a lease nobody has the token.
 func TestAnIntentOfAnAccessTokenIsForgotten(t *testing.T) {
 	e, _ := serviceAccount(t, jiratest.Options{}, nil)

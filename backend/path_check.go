@@ -222,6 +222,9 @@ func (b *backend) trial(ctx context.Context, req *logical.Request, name string, 
 	err = ask(m, site.As(login))
 	ctx, cancel := undo(ctx)
 	defer cancel()
+	if m.revocable { // nobody else has it, and the ledger does not
+		err = errors.Join(err, b.endTried(ctx, req, m, secret))
+	}
 	if e := b.end(ctx, b.log(req), req.Storage, m.client, m.record); e != nil {
 		if owed := b.ledger.Owe(ctx, m.record.ID, m.record.TokenID); owed != nil {
 			e = errors.Join(e, owed)
@@ -229,6 +232,18 @@ func (b *backend) trial(ctx context.Context, req *logical.Request, name string, 
 		return errors.Join(err, fmt.Errorf("ending what it was tried with, which the engine goes on trying: %w", e))
 	}
 	return errors.Join(err, b.ledger.Forget(ctx, m.record.ID))
+}
+
+// endTried revokes the access token of m, which a role was tried with.
+func (b *backend) endTried(ctx context.Context, req *logical.Request, m *mint, secret string) error {
+	c, a, err := b.serviceOf(ctx, req.Storage, m.record.Account)
+	if err == nil && a != nil && a.RevocationURL != "" {
+		err = b.endAccess(ctx, c, m.client.Site(), a, secret)
+	}
+	if err != nil {
+		return fmt.Errorf("ending the access token that it was tried with, which else ends by itself: %w", err)
+	}
+	return nil
 }
 
 // place writes the intent of m, of whatever type. The caller holds b.resources.
