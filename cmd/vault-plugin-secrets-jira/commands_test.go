@@ -1,10 +1,13 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"regexp"
 	"strconv"
@@ -278,6 +281,26 @@ var simVerbs = map[string]func(ts *testscript.TestScript, w *world, args []strin
 	// sim clock DURATION: set Jira's clock forward.
 	"clock": func(_ *testscript.TestScript, w *world, args []string) {
 		w.must(200, "POST", w.control+"clock", map[string]string{"advance": args[0]})
+	},
+	// sim call STATUS METHOD URL TOKEN: call a host of Jira Cloud, through the simulator's proxy, with its authority's ca.pem.
+	"call": func(ts *testscript.TestScript, w *world, args []string) {
+		proxy, err := url.Parse(w.jira["JIRA_PROXY_URL"])
+		ts.Check(err)
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM([]byte(ts.ReadFile("ca.pem"))) {
+			ts.Fatalf("ca.pem holds no certificate")
+		}
+		transport := &http.Transport{Proxy: http.ProxyURL(proxy), TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+		defer transport.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(w.t.Context(), args[1], args[2], nil)
+		ts.Check(err)
+		req.Header.Set("Authorization", "Bearer "+args[3])
+		resp, err := transport.RoundTrip(req)
+		ts.Check(err)
+		ts.Check(resp.Body.Close())
+		if strconv.Itoa(resp.StatusCode) != args[0] {
+			ts.Fatalf("%s %s: the status is %d", args[1], args[2], resp.StatusCode)
+		}
 	},
 	// sim people N: so many users who were made for leases are there, be they active or not.
 	"people": func(ts *testscript.TestScript, w *world, args []string) {
