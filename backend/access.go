@@ -118,9 +118,8 @@ func widerThan(granted, wanted []string) []string {
 	})
 }
 
-// makeAccess asks for the access token of m, whose intent is written. Where it is
-// more than the role's scopes, or nobody can tell what became of it, it is left
-// to its end, which is near.
+// makeAccess asks for the access token of m, whose intent is written. Where
+// nobody can tell what became of it, it is left to its end, which is near.
 func (b *backend) makeAccess(ctx context.Context, log hclog.Logger, m *mint) (jira.Token, string, error) {
 	t, err := m.client.Site().AccessToken(ctx, m.grant)
 	if err != nil {
@@ -137,6 +136,9 @@ func (b *backend) makeAccess(ctx context.Context, log hclog.Logger, m *mint) (ji
 	token := jira.Token{Name: m.record.Name, Created: now, Expires: now.Add(t.ExpiresIn)}
 	if wider := widerThan(m.granted, strings.Fields(m.grant.Scopes)); m.grant.Scopes != "" && len(wider) > 0 {
 		log.Warn("an access token was granted wider than the role, and is not handed out", "account", m.record.Account, "scopes", m.granted)
+		if err := b.endUnread(ctx, m, t.Secret); err != nil {
+			log.Warn("it lives until it ends by itself", "error", err)
+		}
 		return jira.Token{}, "", mistakef("Jira granted scopes that the role does not have: %s; this Jira does not narrow them by request, so give the role a service account that has no more than its scopes", strings.Join(wider, ", "))
 	}
 	return token, t.Secret, nil
@@ -162,12 +164,29 @@ func (b *backend) endAccess(ctx context.Context, c *config, site *jira.Site, a *
 	return nil
 }
 
+// endUnread revokes the access token of m, which no reader has received, where it
+// can be revoked.
+func (b *backend) endUnread(ctx context.Context, m *mint, secret string) error {
+	c, a, err := b.serviceOf(ctx, b.storage, m.record.Account)
+	if err == nil && a != nil && a.RevocationURL != "" {
+		err = b.endAccess(ctx, c, m.client.Site(), a, secret)
+	}
+	if err != nil {
+		return fmt.Errorf("ending an access token that nobody received, which else ends by itself: %w", err)
+	}
+	return nil
+}
+
 // revokeAccess ends the lease of an access token. Where the token cannot be
 // revoked, that is all it does, and the log says how long the token lives.
 func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lease, queued bool) error {
 	log := b.log(req).With("id", l.ID, "role", l.Role, "account", l.Account, "token_name", l.TokenName, "expires_at", l.ExpiresAt)
 	secret, _ := req.Data["token"].(string) // Vault keeps what was answered, and the engine no copy
-	c, a, err := b.serviceOf(ctx, req.Storage, l.Account)
+	name := l.Account
+	if r, err := b.ledger.Read(ctx, l.ID); err == nil {
+		name = r.Account // which may be retired
+	}
+	c, a, err := b.serviceOf(ctx, req.Storage, name)
 	if err != nil {
 		return err
 	}
@@ -179,7 +198,7 @@ func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lea
 		log.Info("the lease of an access token has ended: the token cannot be revoked, and ends by itself")
 		return nil
 	}
-	client, err := b.sites.client(c, l.Account, a)
+	client, err := b.client(ctx, req.Storage, name)
 	if err != nil {
 		return err
 	}
@@ -203,9 +222,16 @@ func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lea
 	return nil
 }
 
-// serviceOf returns the config and the account of that name, nil where one of
-// them is not there.
+// serviceOf returns the config and the account of that name, be it retired, and
+// nil where one of them is not there.
 func (b *backend) serviceOf(ctx context.Context, s logical.Storage, name string) (*config, *account, error) {
+	if isRetired(name) {
+		r, err := load[retired](ctx, &b.decoded, s, retiredPrefix+name)
+		if err != nil || r == nil {
+			return nil, nil, err
+		}
+		return &r.Config, &r.Account, nil
+	}
 	c, err := load[config](ctx, &b.decoded, s, configKey)
 	if err != nil || c == nil {
 		return nil, nil, err

@@ -139,6 +139,42 @@ func TestAnAccessTokenThatCanBeRevoked(t *testing.T) {
 	e.nothingHeld()
 }
 
+// An access token that was made and cannot be handed out is revoked at once, where
+// that is possible.
+func TestAnAccessTokenThatNobodyReceived(t *testing.T) {
+	const address = "/rest/oauth2/latest/revoke"
+	for _, why := range []string{"it is wider than the role", "its record cannot be written"} {
+		t.Run(why, func(t *testing.T) {
+			e, _ := serviceAccount(t, jiratest.Options{Switches: jiratest.Switches{RevocationPath: address}}, nil)
+			e.write("accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + address})
+			before := len(e.jira.AccessTokens())
+			writes := 0
+			fail := func(op, key string) error {
+				if op == "put" && strings.HasPrefix(key, ledgerPrefix) {
+					if writes++; writes == 2 && why == "its record cannot be written" {
+						return errStorage
+					}
+				}
+				return nil
+			}
+			e.storage.fail.Store(&fail)
+			e.jira.SetSwitches(func(s *jiratest.Switches) { s.ScopeIgnored = why == "it is wider than the role" })
+			if _, err := e.request(t.Context(), logical.ReadOperation, "creds/report", nil); err == nil {
+				t.Fatal("it was handed out")
+			}
+			made := e.jira.AccessTokens()[before:]
+			if len(made) != 1 {
+				t.Fatalf("made were %v", made)
+			}
+			for _, tok := range made {
+				if tok.Live {
+					t.Errorf("left is %+v", tok)
+				}
+			}
+		})
+	}
+}
+
 // Every way in which the answer can be bad is an error, hands nothing out, and
 // leaves nothing that would have to be looked for.
 func TestAccessTokensThatCannotBe(t *testing.T) {
@@ -336,4 +372,47 @@ func TestCloudIDThatIsNotFound(t *testing.T) {
 	e.refuses(400, logical.UpdateOperation, "config", site, "cloud_id is missing")
 	site["cloud_id"] = e.jira.CloudID()
 	e.write("config", site)
+}
+
+// A service account is not exchanged while tokens live that only it can revoke; and
+// deleted by force it goes on revoking them.
+func TestAServiceAccountWhoseTokensLive(t *testing.T) {
+	const address = "/rest/oauth2/latest/revoke"
+	e, _ := serviceAccount(t, jiratest.Options{Switches: jiratest.Switches{RevocationPath: address}}, nil)
+	e.write("accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + address})
+	lease := e.issue("report", nil)
+	b := e.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "other"})
+	for _, data := range []map[string]any{
+		{"client_id": b.ClientID, "client_secret": b.ClientSecret}, {"revocation_url": ""},
+	} {
+		resp, err := e.request(t.Context(), logical.UpdateOperation, "accounts/reporting", data)
+		e.failed(400, resp, err, "vault lease revoke")
+	}
+	e.must(logical.DeleteOperation, "roles/report", nil)
+	e.must(logical.DeleteOperation, "accounts/reporting", map[string]any{"force": true})
+	if err := e.revokeWith(lease); err != nil {
+		t.Fatal(err)
+	}
+	if status := e.can(lease, "GET", "/rest/api/2/project/OPS", ""); status == 200 {
+		t.Error("the lease says revoked, and the token works")
+	}
+	e.nothingHeld()
+}
+
+// An access token, which only its own end ends, does not keep a mount from being
+// unmounted.
+func TestAnUnmountWithAnAccessToken(t *testing.T) {
+	e, _ := serviceAccount(t, jiratest.Options{}, nil)
+	e.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")})
+	e.write("roles/readonly", map[string]any{"accounts": "ci-bot", "ttl": "1h"})
+	pat, access := e.issue("readonly", nil), e.issue("report", nil)
+	e.system.TaintedVal = true
+	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
+		t.Errorf("the last periodic call: %v", err)
+	}
+	e.revoke(pat.Secret)
+	if err := e.revokeWith(access); err != nil {
+		t.Error(err)
+	}
+	e.nothingHeld()
 }

@@ -229,7 +229,7 @@ func join(ctx context.Context, admin *jira.Client, group, name string) error {
 func (b *backend) endUser(ctx context.Context, log hclog.Logger, admin *jira.Client, r *ledger.Record) error {
 	name := r.Username
 	if r.ID == "" || !strings.Contains(name, r.ID) {
-		return nonsense(fmt.Sprintf("user %q is none that was made for record %q: he is left alone", name, r.ID))
+		return &jira.Error{Kind: jira.Nonsense, Words: fmt.Sprintf("user %q is none that was made for record %q: he is left alone", name, r.ID)}
 	}
 	log = log.With("username", name)
 	if r.OnRevoke != onRevokeDeactivate {
@@ -264,14 +264,16 @@ func (b *backend) endUser(ctx context.Context, log hclog.Logger, admin *jira.Cli
 	if failed != nil {
 		return failed
 	}
-	if r.TokenID != "" { // it is dead while he is inactive, and need not come back with him
+	// His token is dead while he is inactive, and need not come back with him. In
+	// another Jira than the one that made it its id would be somebody else's.
+	if r.TokenID != "" && r.Site == admin.URL() {
 		if err := admin.DeleteToken(ctx, r.TokenID); err != nil {
 			log.Warn("the token of a deactivated user could not be deleted: it would work again if he were activated", "token_id", r.TokenID, "error", err)
 		}
 	}
 	u, _, found, err = admin.FindUser(ctx, name)
 	if err == nil && found && u.Active {
-		err = nonsense(fmt.Sprintf("user %q was deactivated, and Jira shows him as active", name))
+		err = &jira.Error{Kind: jira.Nonsense, Words: fmt.Sprintf("user %q was deactivated, and Jira shows him as active", name)}
 	}
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/jira/jiratest"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -478,6 +479,76 @@ func TestMaxLeasesOfThrowAwayUsers(t *testing.T) {
 	e.refusesToIssue("deploy", "max_leases is 2")
 	for _, l := range leases {
 		e.revoke(l.Secret)
+	}
+	e.nothingHeld()
+}
+
+// One whom Jira goes on showing as active keeps nobody else from being ended.
+func TestOneThrowAwayUserWhoStays(t *testing.T) {
+	e := throwaway(t, jiratest.Options{})
+	e.write("roles/deploy", map[string]any{"on_revoke": "deactivate"})
+	stays := e.issue("deploy", nil).Data["username"].(string)
+	e.write("roles/deploy", map[string]any{"on_revoke": "delete"})
+	e.issue("deploy", nil)
+	remove := e.jira.Fault(jiratest.Fault{
+		Method: "PUT", Path: "/rest/api/2/user?username=" + stays, Times: -1, Do: jiratest.Answer, Status: 200,
+		Header: http.Header{"X-Ausername": {"jira-admin"}}, Body: `{"name":"` + stays + `"}`,
+	})
+	for range 10 {
+		e.pass(time.Hour)
+		e.work(t.Context())
+	}
+	if people := e.people(); !slices.Equal(people, []string{stays}) {
+		t.Errorf("left are %v", people)
+	}
+	remove()
+	e.pass(time.Hour)
+	e.settled()
+	e.nothingHeld()
+}
+
+// In another Jira, to which the users were taken along, a token's id is somebody
+// else's.
+func TestATokenIDOfAnotherJira(t *testing.T) {
+	e := throwaway(t, jiratest.Options{})
+	e.jira.Leave()
+	e.write("roles/deploy", map[string]any{"on_revoke": "deactivate"})
+	lease := e.issue("deploy", nil)
+	other := jiratest.New(t, jiratest.Options{})
+	other.Leave()
+	for _, name := range []string{"alice", lease.Data["username"].(string)} {
+		other.AddUser(jiratest.User{Name: name})
+	}
+	other.AddUser(jiratest.User{Name: "jira-admin", Admin: true})
+	_, token := other.Mint("jira-admin", "made by hand", 0)
+	for i := range 60 {
+		other.Mint("alice", fmt.Sprint("hers ", i), 0)
+	}
+	e.write("config", map[string]any{"url": other.URL(), "ca_cert": string(other.CA()), "token": token})
+	e.revoke(lease.Secret)
+	if n := len(other.Tokens("alice")); n != 60 {
+		t.Errorf("of 60 tokens somebody else has %d left", n)
+	}
+}
+
+// A site that is exchanged while a role is tried out is not the one to make a user
+// at any more.
+func TestATrialAtASiteThatWasLeft(t *testing.T) {
+	e := throwaway(t, jiratest.Options{})
+	stale, err := e.loadConfig(t.Context(), e.storage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := e.loadRole(t.Context(), e.storage, "deploy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.write("config", map[string]any{"request_timeout": "7s"})
+	req := &logical.Request{Storage: e.storage, MountPoint: "jira/"}
+	err = e.trial(t.Context(), req, "deploy", stale, r, func(*mint, *jira.Client) error { return nil })
+	e.failed(503, nil, coded(err), "config was written meanwhile")
+	if n := e.jira.Count("POST", "/rest/api/2/user"); n != 0 {
+		t.Errorf("%d users were made", n)
 	}
 	e.nothingHeld()
 }

@@ -112,7 +112,8 @@ func (b *backend) giveUp(ctx context.Context, accounts ...string) error {
 	for _, account := range accounts {
 		for _, id := range b.ledger.IDs(account) {
 			r, err := b.ledger.Read(ctx, id)
-			if err == nil && r.State == ledger.Issued {
+			// An access token only its own end ends: nobody could pay that debt.
+			if err == nil && r.State == ledger.Issued && r.Type != credentialTypeOAuth2 {
 				err = b.ledger.Owe(ctx, id, "")
 			}
 			if err != nil && !errors.Is(err, ledger.ErrMissing) {

@@ -144,6 +144,9 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 		}
 		pool = append(pool, candidate{name: name, account: a})
 	}
+	if len(pool) == 0 { // the role was written anew meanwhile
+		return mistakef("role %q has no other account", m.record.Role)
+	}
 	if r.MaxLeases > 0 {
 		if err := b.ledgerIsWhole(); err != nil { // else nobody knows how many there are
 			return err
@@ -280,10 +283,15 @@ func (b *backend) whyDenied(ctx context.Context, req *logical.Request, m *mint, 
 
 // takeBack ends a token that was made but cannot be handed out, because of
 // why, which it returns. Where Jira does not end it, the ledger keeps it.
-func (b *backend) takeBack(ctx context.Context, req *logical.Request, m *mint, why error) error {
+func (b *backend) takeBack(ctx context.Context, req *logical.Request, m *mint, secret string, why error) error {
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	r := m.record
+	if m.revocable { // the ledger does not have what it takes
+		if err := b.endUnread(ctx, m, secret); err != nil {
+			b.log(req).Warn("an access token that nobody received lives until it ends by itself", "id", r.ID, "account", r.Account, "error", err)
+		}
+	}
 	if err := b.end(ctx, b.log(req), req.Storage, m.client, r); err != nil {
 		b.log(req).Warn("a token that nobody received could not be deleted; the ledger keeps it", "id", r.ID, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name, "error", err)
 		if err := b.ledger.Owe(ctx, r.ID, r.TokenID); err != nil {

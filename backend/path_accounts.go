@@ -270,6 +270,9 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		}
 		// A user who was renamed is the same by his key.
 		moves := before != nil && before.UserKey != a.UserKey
+		if before != nil && a.Type == accountTypeOAuth2 { // what its tokens are revoked with
+			moves = before.ClientID != a.ClientID || before.TokenURL != a.TokenURL || before.RevocationURL != a.RevocationURL && before.RevocationURL != ""
+		}
 		var moved []string
 		if moves {
 			b.settleAccounts(ctx, req, true, name)

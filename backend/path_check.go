@@ -199,10 +199,7 @@ func (b *backend) trial(ctx context.Context, req *logical.Request, name string, 
 	if err != nil {
 		return err
 	}
-	b.resources.RLock()
-	err = b.place(ctx, req, m, c, &alike, nil)
-	b.resources.RUnlock()
-	if err != nil {
+	if err := b.placeTrial(ctx, req, m, c, &alike); err != nil {
 		return err
 	}
 	defer b.ledger.Over(m.record.ID)
@@ -223,7 +220,7 @@ func (b *backend) trial(ctx context.Context, req *logical.Request, name string, 
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	if m.revocable { // nobody else has it, and the ledger does not
-		err = errors.Join(err, b.endTried(ctx, req, m, secret))
+		err = errors.Join(err, b.endUnread(ctx, m, secret))
 	}
 	if e := b.end(ctx, b.log(req), req.Storage, m.client, m.record); e != nil {
 		if owed := b.ledger.Owe(ctx, m.record.ID, m.record.TokenID); owed != nil {
@@ -234,16 +231,19 @@ func (b *backend) trial(ctx context.Context, req *logical.Request, name string, 
 	return errors.Join(err, b.ledger.Forget(ctx, m.record.ID))
 }
 
-// endTried revokes the access token of m, which a role was tried with.
-func (b *backend) endTried(ctx context.Context, req *logical.Request, m *mint, secret string) error {
-	c, a, err := b.serviceOf(ctx, req.Storage, m.record.Account)
-	if err == nil && a != nil && a.RevocationURL != "" {
-		err = b.endAccess(ctx, c, m.client.Site(), a, secret)
-	}
+// placeTrial is place where the config is still c: it was read before Jira was
+// asked, and a credential must not be made at a site that is not ours any more.
+func (b *backend) placeTrial(ctx context.Context, req *logical.Request, m *mint, c *config, r *role) error {
+	b.resources.RLock()
+	defer b.resources.RUnlock()
+	now, err := b.loadConfig(ctx, req.Storage)
 	if err != nil {
-		return fmt.Errorf("ending the access token that it was tried with, which else ends by itself: %w", err)
+		return err
 	}
-	return nil
+	if *now != *c {
+		return retryLater("the config was written meanwhile: try again")
+	}
+	return b.place(ctx, req, m, c, r, nil)
 }
 
 // place writes the intent of m, of whatever type. The caller holds b.resources.

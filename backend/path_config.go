@@ -259,7 +259,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		if warnings, err = b.verifyConfig(ctx, c); err != nil {
 			return nil, err
 		}
-		moves := before != nil && before.URL != c.URL
+		moves := before != nil && (before.URL != c.URL || before.cloud() != c.cloud() || before.CloudID != "" && before.CloudID != c.CloudID)
 		var moved []string
 		if moves {
 			if moved, err = b.allThere(ctx, req, c); err != nil {

@@ -100,13 +100,13 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 	defer b.ledger.Over(m.record.ID)
 	m.record.TokenID, m.record.Expires = token.ID, ledger.At(token.Expires)
 	if err := m.fit(token, b.now()); err != nil {
-		return nil, b.takeBack(ctx, req, m, err)
+		return nil, b.takeBack(ctx, req, m, secret, err)
 	}
 	if err := b.ledger.Issue(ctx, m.record, m.ttl); err != nil {
-		return nil, b.takeBack(ctx, req, m, err)
+		return nil, b.takeBack(ctx, req, m, secret, err)
 	}
 	if ctx.Err() != nil {
-		return nil, b.takeBack(ctx, req, m, fmt.Errorf("the reader is gone: %w", context.Cause(ctx)))
+		return nil, b.takeBack(ctx, req, m, secret, fmt.Errorf("the reader is gone: %w", context.Cause(ctx)))
 	}
 	b.log(req).Info("token issued", "role", name, "account", m.record.Account, "token_id", token.ID, "token_name", token.Name, "request_id", req.ID)
 	l := m.lease()

@@ -110,7 +110,7 @@ func (b *backend) pathRoles() *framework.Path {
 		},
 		"max_leases": {
 			Type:        framework.TypeInt,
-			Description: "How many credentials of the role there may be at a time. One counts until it is proven gone from Jira, which can be a while after its lease. Omitted or 0: as many as the accounts can hold.",
+			Description: "How many credentials of the role there may be at a time. One counts until it is proven gone from Jira, which can be a while after its lease; an access token counts as long as its lease. Omitted or 0: as many as the accounts can hold.",
 		},
 		"max_ttl": {
 			Type:        framework.TypeDurationSecond,

@@ -231,3 +231,10 @@ func TestALargePool(t *testing.T) {
 		}
 	}
 }
+
+// A role that has no other account left, for it was written anew, says so.
+func TestAPoolThatShrinks(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	_, err := e.intend(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}, "readonly", 0, []string{"ci-bot"})
+	e.failed(400, nil, coded(err), "no other account")
+}

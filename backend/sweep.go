@@ -69,6 +69,9 @@ func (b *backend) strangers(ctx context.Context, account string, tokens []jira.T
 			continue
 		}
 		r, err := b.ledger.Read(ctx, id)
+		if errors.Is(err, ledger.ErrUnreadable) { // it is known, whatever it says
+			continue
+		}
 		if err != nil && !errors.Is(err, ledger.ErrMissing) {
 			return nil, err
 		}
@@ -81,7 +84,7 @@ func (b *backend) strangers(ctx context.Context, account string, tokens []jira.T
 	}
 	for _, id := range b.ledger.IDs(account) {
 		r, err := b.ledger.Read(ctx, id)
-		if err != nil && !errors.Is(err, ledger.ErrMissing) {
+		if err != nil && !errors.Is(err, ledger.ErrMissing) && !errors.Is(err, ledger.ErrUnreadable) {
 			return nil, err
 		}
 		if err == nil {

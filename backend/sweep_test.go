@@ -284,3 +284,41 @@ func TestOwnTokenID(t *testing.T) {
 		t.Errorf("own_token_id is %v, and there is no token", got)
 	}
 }
+
+// A record that cannot be read spares its token, and keeps no other from being
+// revoked.
+func TestASweepWithADamagedRecord(t *testing.T) {
+	e := exclusive(t, jiratest.Options{})
+	damaged, lease := e.issue("readonly", nil), e.issue("readonly", nil)
+	id := damaged.Secret.InternalData["id"].(string)
+	was, err := e.storage.Get(t.Context(), ledgerPrefix+id[:2]+"/"+id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.storage.Put(t.Context(), &logical.StorageEntry{Key: was.Key, Value: []byte("{")}); err != nil {
+		t.Fatal(err)
+	}
+	e.sibling(lease, "mine")
+	e.revoke(lease.Secret)
+	if names := e.names("sole-bot"); !slices.Equal(names, []string{damaged.Data["token_name"].(string)}) {
+		t.Errorf("alive are %v", names)
+	}
+	if err := e.storage.Put(t.Context(), was); err != nil {
+		t.Fatal(err)
+	}
+	e.revoke(damaged.Secret)
+}
+
+// A tidy knows a lease's token by Jira's id, whatever Jira calls it.
+func TestATidyOfATokenThatJiraRenamed(t *testing.T) {
+	e := exclusive(t, jiratest.Options{})
+	lease := e.issue("readonly", nil)
+	e.jira.Fault(jiratest.Fault{
+		Method: "GET", Path: tokensAPI, Times: 1, Do: jiratest.Answer, Status: 200, Header: http.Header{"X-Ausername": {"sole-bot"}},
+		Body: fmt.Sprintf(`[{"id":%s,"name":"as Jira pleases","createdAt":"2026-03-02T08:15:09.417+00:00","expiringAt":"2036-03-02T08:15:09.417+00:00"}]`, lease.Data["token_id"]),
+	})
+	if s := e.tidied(map[string]any{"dry_run": false}); s["sibling_deleted_count"] != 0 || len(e.names("sole-bot")) != 1 {
+		t.Errorf("status %v, alive are %v", s, e.names("sole-bot"))
+	}
+	e.revoke(lease.Secret)
+}

@@ -278,6 +278,13 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 		}
 		if foreign != nil {
 			if a.Exclusive && !s.DryRun {
+				unknown, err := b.strangers(ctx, account, []jira.Token{t}) // Jira may have changed a name
+				if err != nil {
+					return err
+				}
+				if len(unknown) == 0 {
+					continue
+				}
 				if err := client.DeleteToken(ctx, t.ID); err != nil {
 					found.Note = err.Error()
 				}
