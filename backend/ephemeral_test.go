@@ -487,7 +487,11 @@ func TestMaxLeasesOfThrowAwayUsers(t *testing.T) {
 func TestOneThrowAwayUserWhoStays(t *testing.T) {
 	e := throwaway(t, jiratest.Options{})
 	e.write("roles/deploy", map[string]any{"on_revoke": "deactivate"})
-	stays := e.issue("deploy", nil).Data["username"].(string)
+	lease := e.issue("deploy", nil)
+	stays := lease.Data["username"].(string)
+	if err := e.ledger.Owe(t.Context(), lease.Secret.InternalData["id"].(string), ""); err != nil { // he is tried first
+		t.Fatal(err)
+	}
 	e.write("roles/deploy", map[string]any{"on_revoke": "delete"})
 	e.issue("deploy", nil)
 	remove := e.jira.Fault(jiratest.Fault{
