@@ -104,7 +104,13 @@ func (b *backend) verifyService(ctx context.Context, c *config, site *jira.Site,
 	}
 	if a.RevocationURL == "" {
 		warnings = append(warnings, fmt.Sprintf("its access tokens cannot be revoked: each works until it ends by itself, %v after it was made", t.ExpiresIn))
-	} else if err := b.endAccess(ctx, c, site, a, t.Secret); err != nil {
+		return warnings, nil
+	}
+	api, err := c.api(site)
+	if err == nil {
+		err = endAccess(ctx, site, api, a.RevocationURL, a.grant(c, ""), t.Secret)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("trying revocation_url: %w", err)
 	}
 	return warnings, nil
@@ -136,7 +142,7 @@ func (b *backend) makeAccess(ctx context.Context, log hclog.Logger, m *mint) (ji
 	token := jira.Token{Name: m.record.Name, Created: now, Expires: now.Add(t.ExpiresIn)}
 	if wider := widerThan(m.granted, strings.Fields(m.grant.Scopes)); m.grant.Scopes != "" && len(wider) > 0 {
 		log.Warn("an access token was granted wider than the role, and is not handed out", "account", m.record.Account, "scopes", m.granted)
-		if err := b.endUnread(ctx, m, t.Secret); err != nil {
+		if err := m.endUnread(ctx, t.Secret); err != nil {
 			log.Warn("it lives until it ends by itself", "error", err)
 		}
 		return jira.Token{}, "", mistakef("Jira granted scopes that the role does not have: %s; this Jira does not narrow them by request, so give the role a service account that has no more than its scopes", strings.Join(wider, ", "))
@@ -144,15 +150,11 @@ func (b *backend) makeAccess(ctx context.Context, log hclog.Logger, m *mint) (ji
 	return token, t.Secret, nil
 }
 
-// endAccess revokes an access token of a at its revocation_url, and proves that
-// Jira does not take it any more.
-func (b *backend) endAccess(ctx context.Context, c *config, site *jira.Site, a *account, secret string) error {
-	if err := site.RevokeAccessToken(ctx, a.RevocationURL, a.grant(c, ""), secret); err != nil {
+// endAccess revokes an access token that was asked for with g at site, and proves
+// that Jira does not take it any more at api, where it works.
+func endAccess(ctx context.Context, site, api *jira.Site, revocationURL string, g jira.Grant, secret string) error {
+	if err := site.RevokeAccessToken(ctx, revocationURL, g, secret); err != nil {
 		return fmt.Errorf("revoking the access token: %w", err)
-	}
-	api, err := c.api(site)
-	if err != nil {
-		return err
 	}
 	alive, err := api.As(jira.Login{Token: secret}).Accepted(ctx)
 	switch {
@@ -166,12 +168,11 @@ func (b *backend) endAccess(ctx context.Context, c *config, site *jira.Site, a *
 
 // endUnread revokes the access token of m, which no reader has received, where it
 // can be revoked.
-func (b *backend) endUnread(ctx context.Context, m *mint, secret string) error {
-	c, a, err := b.serviceOf(ctx, b.storage, m.record.Account)
-	if err == nil && a != nil && a.RevocationURL != "" {
-		err = b.endAccess(ctx, c, m.client.Site(), a, secret)
+func (m *mint) endUnread(ctx context.Context, secret string) error {
+	if m.revocationURL == "" {
+		return nil
 	}
-	if err != nil {
+	if err := endAccess(ctx, m.client.Site(), m.api, m.revocationURL, m.grant, secret); err != nil {
 		return fmt.Errorf("ending an access token that nobody received, which else ends by itself: %w", err)
 	}
 	return nil
@@ -181,10 +182,13 @@ func (b *backend) endUnread(ctx context.Context, m *mint, secret string) error {
 // revoked, that is all it does, and the log says how long the token lives.
 func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lease, queued bool) error {
 	log := b.log(req).With("id", l.ID, "role", l.Role, "account", l.Account, "token_name", l.TokenName, "expires_at", l.ExpiresAt)
-	secret, _ := req.Data["token"].(string) // Vault keeps what was answered, and the engine no copy
-	name := l.Account
+	secret, _ := req.Data["token"].(string)   // Vault keeps what was answered, and the engine no copy
+	name, owed := l.Account, time.Duration(0) // for how long it has been
 	if r, err := b.ledger.Read(ctx, l.ID); err == nil {
 		name = r.Account // which may be retired
+		if r.State == ledger.Owed {
+			owed = b.now().Sub(r.OwedAt.Time()).Abs()
+		}
 	}
 	c, a, err := b.serviceOf(ctx, req.Storage, name)
 	if err != nil {
@@ -202,13 +206,16 @@ func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lea
 	if err != nil {
 		return err
 	}
-	if err := b.endAccess(ctx, c, client.Site(), a, secret); err != nil {
+	api, err := c.api(client.Site())
+	if err != nil {
+		return err
+	}
+	if err := endAccess(ctx, client.Site(), api, a.RevocationURL, a.grant(c, ""), secret); err != nil {
 		err = fmt.Errorf("revoking as account %q: %w", l.Account, err)
 		if e := b.owe(ctx, l); e != nil {
 			return fmt.Errorf("%w; nor could the debt be written: %w", err, e)
 		}
-		r, e := b.ledger.Read(ctx, l.ID)
-		if queued && e == nil && b.now().Sub(r.OwedAt.Time()).Abs() >= takenOver {
+		if queued && owed >= takenOver {
 			log.Warn("an access token could not be revoked: it ends by itself, and Vault may drop the lease", "error", err)
 			return nil
 		}

@@ -328,7 +328,7 @@ func TestJiraCloud(t *testing.T) {
 		t.Errorf("config reads %v", got)
 	}
 	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"cloud_id": "x"}, "cloud_id")
-	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"username": "u", "token": "t"}, "no admin credential")
+	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"username": "u", "token": "t"}, "no administrator")
 	e.refuses(400, logical.UpdateOperation, "accounts/ci-bot", map[string]any{"username": "ci-bot", "token": "t"}, "no personal access tokens")
 	e.write("accounts/reporting", map[string]any{"type": "oauth2", "client_id": a.ClientID, "client_secret": a.ClientSecret})
 	e.write("roles/report", map[string]any{"credential_type": "oauth2", "accounts": "reporting"})

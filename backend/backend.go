@@ -107,6 +107,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 			b.secret(patSecret),
 			b.secret(userSecret),
 			b.secret(accessSecret),
+			b.secret(apiTokenSecret),
 		},
 		PathsSpecial: &logical.Paths{
 			SealWrapStorage: []string{configKey, accountsPrefix, retiredPrefix},

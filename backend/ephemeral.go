@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -154,10 +155,18 @@ func (s *userScope) validate() error {
 // admin returns the client of the config's admin, who makes and ends throw-away
 // users.
 func (b *backend) admin(c *config) (*jira.Client, error) {
+	if c.cloud() {
+		return nil, mistakef("credential_type=ephemeral_user is for Jira Data Center: on Jira Cloud nobody can make users that log in with a password")
+	}
 	if c.Admin.kind() == "" {
 		return nil, mistakef("credential_type=ephemeral_user needs the admin credential, to make and delete users: write config with username, and token or password, of a Jira administrator")
 	}
-	return b.sites.client(c, adminAccount, &account{Type: accountTypeUser, credential: c.Admin})
+	return b.sites.client(c, adminAccount, c.adminAsAccount())
+}
+
+// adminAsAccount is c's admin where an account is wanted.
+func (c *config) adminAsAccount() *account {
+	return &account{Type: accountTypeUser, credential: c.Admin}
 }
 
 // password makes one as the config's password_policy says. Where it names none
@@ -329,12 +338,7 @@ func (s *userScope) resolve(ctx context.Context, admin *jira.Client) error {
 		}
 		id, ok := known[key][name]
 		if !ok {
-			names := make([]string, 0, len(known[key]))
-			for n := range known[key] {
-				names = append(names, n)
-			}
-			slices.Sort(names)
-			return mistakef("project %q has no role %q; it has %s", key, name, strings.Join(names, ", "))
+			return mistakef("project %q has no role %q; it has %s", key, name, strings.Join(slices.Sorted(maps.Keys(known[key])), ", "))
 		}
 		s.ProjectRoleIDs = append(s.ProjectRoleIDs, key+"/"+id)
 	}
@@ -359,10 +363,11 @@ func (b *backend) probe(ctx context.Context, req *logical.Request, name string, 
 
 // enlist writes the intent for a throw-away user of role r. The error is a
 // noRoom where the role has as many as it may.
-func (b *backend) enlist(ctx context.Context, m *mint, c *config, r *role, room ledger.Room) (err error) {
+func (b *backend) enlist(ctx context.Context, m *mint, c *config, r *role) (err error) {
 	if m.client, err = b.admin(c); err != nil {
 		return err
 	}
+	m.api = m.client.Site()
 	mount, _, _ := ledger.ParseName(m.record.Name)
 	m.scope = &r.userScope
 	m.user, err = r.fill(persona{ID: m.record.ID, MountID: mount, RoleName: m.record.Role, DisplayName: m.record.Reader.DisplayName})
@@ -374,12 +379,7 @@ func (b *backend) enlist(ctx context.Context, m *mint, c *config, r *role, room 
 	}
 	m.record.Type, m.record.Account, m.record.Site, m.record.Username = credentialTypeUser, adminAccount, m.client.URL(), m.user.Name
 	m.record.OnRevoke, m.record.ProjectRoles = r.OnRevoke, strings.Join(r.ProjectRoleIDs, " ")
-	if room.Role > 0 {
-		if err := b.ledgerIsWhole(); err != nil { // else nobody knows how many there are
-			return err
-		}
-	}
-	err = b.ledger.Intend(ctx, m.record, room)
+	err = b.ledger.Intend(ctx, m.record, ledger.Room{Role: r.MaxLeases})
 	if taken := (*ledger.FullError)(nil); errors.As(err, &taken) {
 		return roleIsFull(m.record.Role, taken, adminAccount)
 	}

@@ -180,7 +180,11 @@ func (b *backend) aliveAt(ctx context.Context, req *logical.Request, c *config, 
 		return nil, err
 	}
 	defer site.Close()
-	tokens, err := site.As(a.login()).Tokens(ctx)
+	client, err := c.as(site, a)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := client.Tokens(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("looking for the tokens of account %q: %w", name, err)
 	}

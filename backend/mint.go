@@ -20,6 +20,7 @@ type mint struct {
 	terms
 	warnings []string
 	client   *jira.Client
+	api      *jira.Site // where the credential works
 	record   *ledger.Record
 	pool     int // how many accounts the role has
 
@@ -28,12 +29,12 @@ type mint struct {
 	user  jira.NewUser
 	scope *userScope
 
+	granted []string // the scopes of an access token, or of an API token
+
 	// Of an access token.
 
-	grant     jira.Grant
-	granted   []string // its scopes
-	url       string   // where it works; empty: the site's
-	revocable bool
+	grant         jira.Grant
+	revocationURL string // empty: only its own end ends it
 }
 
 // mint makes a token for the account of role name with the most room. Where
@@ -57,7 +58,7 @@ func (b *backend) mint(ctx context.Context, req *logical.Request, name string, i
 		failed = errors.Join(failed, b.notMinted(ctx, req, m, made, err))
 		b.ledger.Over(m.record.ID)
 		passed = append(passed, m.record.Account)
-		if made || errors.As(err, new(mistake)) || !jira.Is(err, jira.Refused) && !jira.Is(err, jira.Denied) || len(passed) >= m.pool {
+		if made || !jira.Is(err, jira.Refused) && !jira.Is(err, jira.Denied) || len(passed) >= m.pool {
 			return nil, jira.Token{}, "", failed
 		}
 		b.log(req).Warn("no token could be made for an account; the role has others", "role", name, "account", m.record.Account, "error", err)
@@ -67,10 +68,12 @@ func (b *backend) mint(ctx context.Context, req *logical.Request, name string, i
 // make makes the credential of m in Jira. Where it fails, made tells whether
 // something may have been made all the same.
 func (b *backend) make(ctx context.Context, m *mint) (token jira.Token, secret string, made bool, err error) {
-	if m.record.Type == credentialTypeUser {
+	switch m.record.Type {
+	case credentialTypeUser:
 		return b.makeUser(ctx, m)
-	}
-	if m.record.Type == credentialTypeOAuth2 {
+	case credentialTypeAPIToken:
+		return b.makeAPIToken(ctx, m)
+	case credentialTypeOAuth2:
 		token, secret, err = b.makeAccess(ctx, b.ownLog(), m)
 		return token, secret, false, err
 	}
@@ -147,11 +150,6 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 	if len(pool) == 0 { // the role was written anew meanwhile
 		return mistakef("role %q has no other account", m.record.Role)
 	}
-	if r.MaxLeases > 0 {
-		if err := b.ledgerIsWhole(); err != nil { // else nobody knows how many there are
-			return err
-		}
-	}
 	for {
 		for i := range pool {
 			pool[i].held = b.ledger.Held(pool[i].name)
@@ -166,14 +164,18 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 			return err
 		}
 		m.record.Site, m.record.Account, m.record.Username = m.client.URL(), a.name, a.Username
-		if a.Type == accountTypeOAuth2 {
+		if m.api, err = c.api(m.client.Site()); err != nil {
+			return err
+		}
+		switch a.Type {
+		case accountTypeOAuth2:
 			m.record.Type, m.record.Username = credentialTypeOAuth2, a.ClientID
-			m.grant, m.revocable = a.grant(c, strings.Join(r.Scopes, " ")), a.RevocationURL != ""
-			api, err := c.api(m.client.Site())
-			if err != nil {
+			m.grant, m.revocationURL = a.grant(c, strings.Join(r.Scopes, " ")), a.RevocationURL
+		case accountTypeAPIToken:
+			if err := c.mayMakeAPITokens(); err != nil {
 				return err
 			}
-			m.url = api.URL()
+			m.record.Type, m.granted = credentialTypeAPIToken, a.scopesFor(r)
 		}
 		// Only the place that was seen to be free, lest all who come at once
 		// crowd the same account: who is too late for it looks again.
@@ -287,10 +289,8 @@ func (b *backend) takeBack(ctx context.Context, req *logical.Request, m *mint, s
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	r := m.record
-	if m.revocable { // the ledger does not have what it takes
-		if err := b.endUnread(ctx, m, secret); err != nil {
-			b.log(req).Warn("an access token that nobody received lives until it ends by itself", "id", r.ID, "account", r.Account, "error", err)
-		}
+	if err := m.endUnread(ctx, secret); err != nil {
+		b.log(req).Warn("an access token that nobody received lives until it ends by itself", "id", r.ID, "account", r.Account, "error", err)
 	}
 	if err := b.end(ctx, b.log(req), req.Storage, m.client, r); err != nil {
 		b.log(req).Warn("a token that nobody received could not be deleted; the ledger keeps it", "id", r.ID, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name, "error", err)

@@ -15,8 +15,8 @@ import (
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
-// accountTypeUser is an account that is a Jira user. The other type is a service
-// account (access.go).
+// accountTypeUser is an account that is a Jira user. The other types are service
+// accounts (access.go, apitoken.go).
 const accountTypeUser = "user"
 
 // account is a Jira user or a service account that the engine mints for, as it is
@@ -27,6 +27,7 @@ type account struct {
 	AllowAdmin bool   `json:"allow_admin"`
 	Exclusive  bool   `json:"exclusive"`
 	OwnTokenID string `json:"own_token_id"` // Jira's id of Token, where the operator has told it
+	AccountID  string `json:"account_id,omitempty"`
 	credential
 	service
 }
@@ -38,9 +39,13 @@ func (b *backend) pathAccounts() *framework.Path {
 		"force": forceField(),
 		"type": {
 			Type:          framework.TypeString,
-			Description:   "What the account is: user, a Jira user; oauth2, a service account of Jira 11 or newer or of Jira Cloud. It cannot be changed.",
+			Description:   "What the account is: user, a Jira user; oauth2, a service account of Jira 11 or newer or of Jira Cloud, for access tokens; cloud_api_token, a service account of Jira Cloud, for API tokens. It cannot be changed.",
 			Default:       accountTypeUser,
-			AllowedValues: []any{accountTypeUser, accountTypeOAuth2},
+			AllowedValues: []any{accountTypeUser, accountTypeOAuth2, accountTypeAPIToken},
+		},
+		"account_id": {
+			Type:        framework.TypeString,
+			Description: "Of type=cloud_api_token: the service account's id at Atlassian. Its API tokens are made and ended with the config's token, an API key of the organisation.",
 		},
 		"client_id": {
 			Type:        framework.TypeString,
@@ -61,7 +66,7 @@ func (b *backend) pathAccounts() *framework.Path {
 		},
 		"scopes": {
 			Type:        framework.TypeCommaStringSlice,
-			Description: "Scopes to ask for: READ and WRITE on Data Center, read:jira-work and the like on Cloud, where the credential itself has them. More than these is never handed out. Omitted: what the service account has.",
+			Description: "Scopes to ask for: READ and WRITE on Data Center, read:jira-work and the like on Cloud, where the credential itself has them. More than these is never handed out. Omitted: what the service account has; of type=cloud_api_token, what the role names.",
 		},
 		"max_tokens": {
 			Type:        framework.TypeInt,
@@ -103,7 +108,7 @@ func (b *backend) pathAccounts() *framework.Path {
 			change:  map[string]any{"max_tokens": 20},
 			example: map[string]any{
 				"type": "user", "username": "ci-bot", "user_key": "JIRAUSER10100", "credential_kind": "token",
-				"max_tokens": 10, "held": 3, "room": 5, "allow_admin": false, "exclusive": false, "own_token_id": "401",
+				"max_tokens": 10, "held": 3, "room": 5, "allow_admin": false, "exclusive": false, "own_token_id": "401", "account_id": "",
 				"review_finding": "", "reviewed_at": "2026-03-02T08:15:09Z",
 				"client_id": "", "token_url": "", "revocation_url": "", "scopes": []string{},
 			},
@@ -126,6 +131,11 @@ A service account, of Jira 11 or newer or of Jira Cloud, is no user. It asks for
 access tokens, which end by themselves within an hour or so:
 
     vault write jira/accounts/reporting type=oauth2 client_id=... client_secret=@secret scopes=READ
+
+On Jira Cloud it can have API tokens, which end with their leases, where the config
+has allow_undocumented_api and an API key of the organisation:
+
+    vault write jira/accounts/ci type=cloud_api_token account_id=712020:...
 
 An account cannot be deleted while roles name it, nor be deleted or be given to
 another user while tokens of it are alive: the error says how to end them, and
@@ -156,6 +166,10 @@ func (a *account) update(f fields) error {
 	if err := a.credential.update(f); err != nil {
 		return err
 	}
+	had := a.AccountID
+	if change(f, "account_id", &a.AccountID) && a.Type == accountTypeAPIToken && a.Username == had {
+		a.Username, a.UserKey = a.AccountID, a.AccountID // which it is, on Cloud
+	}
 	change(f, "client_id", &a.ClientID)
 	if _, err := changeSecret(f, "client_secret", &a.ClientSecret); err != nil {
 		return err
@@ -178,9 +192,16 @@ func (a *account) validate() error {
 		if a.Username != "" || a.kind() != "" || a.AllowAdmin || a.Exclusive || a.OwnTokenID != "" {
 			return mistakef("username, token, password, allow_admin, exclusive and own_token_id are for type=user: a service account has client_id and client_secret")
 		}
+		if a.AccountID != "" {
+			return mistakef("account_id is for type=%s", accountTypeAPIToken)
+		}
 		return a.service.validate()
+	case a.Type == accountTypeAPIToken:
+		return a.validateAPITokens()
 	case a.Type != accountTypeUser:
-		return mistakef("type %q is not known: write user or oauth2", a.Type)
+		return mistakef("type %q is not known: write user, oauth2 or cloud_api_token", a.Type)
+	case a.AccountID != "":
+		return mistakef("account_id is for type=%s", accountTypeAPIToken)
 	case a.service != service{}:
 		return mistakef("client_id, client_secret, token_url, revocation_url and scopes are for type=oauth2")
 	case a.Username == "":
@@ -313,7 +334,7 @@ func (b *backend) trialClient(c *config, name string, before, a *account, d *fra
 	if err != nil {
 		return nil, err
 	}
-	return site.As(a.login()), nil
+	return c.as(site, a)
 }
 
 // verifyAccount asks Jira whether a is right.
@@ -321,8 +342,11 @@ func (b *backend) verifyAccount(ctx context.Context, c *config, client *jira.Cli
 	if a.Type == accountTypeOAuth2 {
 		return b.verifyService(ctx, c, client.Site(), a)
 	}
+	if a.Type == accountTypeAPIToken {
+		return c.verifyAPITokens(ctx, client)
+	}
 	if c.cloud() {
-		return nil, mistakef("Jira Cloud has no personal access tokens: with deployment=cloud an account is of type=oauth2")
+		return nil, mistakef("Jira Cloud has no personal access tokens: with deployment=cloud an account is of type=oauth2, or cloud_api_token")
 	}
 	return nil, b.verifyUser(ctx, client, c, a)
 }
@@ -415,6 +439,7 @@ func (b *backend) readAccount(ctx context.Context, req *logical.Request, d *fram
 		"allow_admin":     a.AllowAdmin,
 		"exclusive":       a.Exclusive,
 		"own_token_id":    a.OwnTokenID,
+		"account_id":      a.AccountID,
 		"held":            b.ledger.Held(name),
 		"room":            b.room(name, a),
 		"client_id":       a.ClientID,

@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
-	"vault-plugin-secrets-jira/backend/ledger"
 )
 
 func (b *backend) pathCheck() *framework.Path {
@@ -65,9 +64,6 @@ type limits struct {
 	CheckProjects      []string `json:"check_projects,omitempty"`
 }
 
-// projectPattern is what a project's key looks like.
-var projectPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
-
 // permissionPattern is what Jira's keys of permissions look like, those of its
 // apps among them.
 var permissionPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.:-]*$`)
@@ -79,7 +75,7 @@ func (l *limits) validate() error {
 		}
 	}
 	for _, p := range l.CheckProjects {
-		if !projectPattern.MatchString(p) {
+		if !jira.IsProjectKey(p) {
 			return mistakef("check_projects holds %q, which is no key of a project", p)
 		}
 	}
@@ -132,7 +128,7 @@ func (b *backend) check(ctx context.Context, req *logical.Request, name string, 
 		accounts = []string{""}
 	}
 	v := &verdict{subjects: []map[string]any{}}
-	more := map[string]bool{}
+	more := map[string]bool{} // what they have, and are not allowed
 	for _, account := range accounts {
 		one := *r
 		if account != "" {
@@ -142,19 +138,21 @@ func (b *backend) check(ctx context.Context, req *logical.Request, name string, 
 		err := b.trial(ctx, req, name, c, &one, func(m *mint, he *jira.Client) error {
 			held := map[string][]string{}
 			for _, project := range projects {
+				held[project] = []string{}
 				permissions, err := he.Permissions(ctx, project)
 				if jira.Is(err, jira.Denied) && project != "" { // he does not see it
-					held[project] = []string{}
 					continue
 				}
 				if err != nil {
 					return fmt.Errorf("asking what user %q may do: %w", m.record.Username, err)
 				}
-				held[project] = []string{}
 				for _, key := range slices.Sorted(maps.Keys(permissions)) {
-					if permissions[key] {
-						held[project] = append(held[project], key)
-						more[key] = more[key] || !slices.Contains(r.AllowedPermissions, key)
+					if !permissions[key] {
+						continue
+					}
+					held[project] = append(held[project], key)
+					if !slices.Contains(r.AllowedPermissions, key) {
+						more[key] = true
 					}
 				}
 				if project == "" {
@@ -169,11 +167,7 @@ func (b *backend) check(ctx context.Context, req *logical.Request, name string, 
 		}
 		v.subjects = append(v.subjects, subject)
 	}
-	for _, key := range slices.Sorted(maps.Keys(more)) {
-		if more[key] {
-			v.notAllowed = append(v.notAllowed, key)
-		}
-	}
+	v.notAllowed = slices.Sorted(maps.Keys(more))
 	return v, nil
 }
 
@@ -209,19 +203,16 @@ func (b *backend) trial(ctx context.Context, req *logical.Request, name string, 
 	}
 	m.record.TokenID = token.ID
 	login := jira.Login{Token: secret, Username: m.record.Username}
-	site := m.client.Site()
-	if m.record.Type == credentialTypeOAuth2 {
+	if m.record.Type == credentialTypeOAuth2 || m.record.Type == credentialTypeAPIToken {
 		login.Username = "" // it is no user
-		if site, err = c.api(site); err != nil {
-			return err
-		}
 	}
-	err = ask(m, site.As(login))
+	err = ask(m, m.api.As(login))
+	if m.record.Type == credentialTypeAPIToken && jira.Is(err, jira.Refused) {
+		err = fmt.Errorf("%w; the first API token of a new service account may take a minute to work: try again then", err)
+	}
 	ctx, cancel := undo(ctx)
 	defer cancel()
-	if m.revocable { // nobody else has it, and the ledger does not
-		err = errors.Join(err, b.endUnread(ctx, m, secret))
-	}
+	err = errors.Join(err, m.endUnread(ctx, secret))
 	if e := b.end(ctx, b.log(req), req.Storage, m.client, m.record); e != nil {
 		if owed := b.ledger.Owe(ctx, m.record.ID, m.record.TokenID); owed != nil {
 			e = errors.Join(e, owed)
@@ -248,8 +239,13 @@ func (b *backend) placeTrial(ctx context.Context, req *logical.Request, m *mint,
 
 // place writes the intent of m, of whatever type. The caller holds b.resources.
 func (b *backend) place(ctx context.Context, req *logical.Request, m *mint, c *config, r *role, passed []string) error {
+	if r.MaxLeases > 0 {
+		if err := b.ledgerIsWhole(); err != nil { // else nobody knows how many there are
+			return err
+		}
+	}
 	if r.CredentialType == credentialTypeUser {
-		return b.enlist(ctx, m, c, r, ledger.Room{Role: r.MaxLeases})
+		return b.enlist(ctx, m, c, r)
 	}
 	return b.takePlace(ctx, req, m, c, r, passed)
 }

@@ -87,6 +87,10 @@ func configFields() map[string]*framework.FieldSchema {
 			Type:        framework.TypeString,
 			Description: "With deployment=cloud: the site's id behind Atlassian's gateway, a UUID. Omitted: what the site says.",
 		},
+		"allow_undocumented_api": {
+			Type:        framework.TypeBool,
+			Description: "With deployment=cloud: make API tokens of service accounts by a call that Atlassian does not document, with token, an API key of the organisation that has no scopes.",
+		},
 		"password_policy": {
 			Type:        framework.TypeString,
 			Description: "Name of Vault's password policy that passwords are made by, of users made for a lease. Empty: 32 characters of four kinds.",
@@ -116,7 +120,7 @@ func (b *backend) pathConfig() *framework.Path {
 				"url": "https://jira.example.com", "ca_cert": "", "client_cert": "", "tls_server_name": "",
 				"tls_min_version": "tls12", "tls_skip_verify": false, "allow_http": false, "proxy_url": "",
 				"request_timeout": 10, "max_concurrent_requests": 10, "max_token_days": 365, "verify_connection": true, "password_policy": "",
-				"deployment": "datacenter", "cloud_id": "",
+				"deployment": "datacenter", "cloud_id": "", "allow_undocumented_api": false,
 				"username": "", "credential_kind": "", "version": "10.3.2",
 			},
 		}),
@@ -165,6 +169,7 @@ type config struct {
 	PasswordPolicy        string `json:"password_policy"`
 	Deployment            string `json:"deployment"` // empty, in what was stored before: datacenter
 	CloudID               string `json:"cloud_id"`   // of a site of Jira Cloud
+	AllowUndocumentedAPI  bool   `json:"allow_undocumented_api"`
 
 	Admin   credential `json:"admin"`   // empty where there is none
 	Version string     `json:"version"` // Jira's; empty where it was not told
@@ -189,6 +194,7 @@ func (c *config) update(f fields) error {
 	change(f, "verify_connection", &c.VerifyConnection)
 	change(f, "password_policy", &c.PasswordPolicy)
 	change(f, "deployment", &c.Deployment)
+	change(f, "allow_undocumented_api", &c.AllowUndocumentedAPI)
 	if !change(f, "cloud_id", &c.CloudID) {
 		c.CloudID = "" // the site is asked again
 	}
@@ -205,8 +211,10 @@ func (c *config) validate() error {
 		return mistakef("deployment %q is not known: write datacenter or cloud", c.Deployment)
 	case isCloud(c.URL) && !c.cloud():
 		return cloudRefused
-	case c.cloud() && (c.Admin.Username != "" || c.Admin.kind() != ""):
-		return mistakef("deployment=cloud has no admin credential: Jira Cloud has nothing that the engine would do with one")
+	case c.cloud() && (c.Admin.Username != "" || c.Admin.Password != ""):
+		return mistakef("deployment=cloud has no administrator to log in as: what it can have is token, an API key of the organisation, for accounts of type=%s", accountTypeAPIToken)
+	case !c.cloud() && c.AllowUndocumentedAPI:
+		return mistakef("allow_undocumented_api is for deployment=cloud")
 	case !c.cloud() && c.CloudID != "":
 		return mistakef("cloud_id is for deployment=cloud")
 	case c.cloud() && c.CloudID == "" && !c.VerifyConnection:
@@ -256,7 +264,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		if _, err := b.password(ctx, c); err != nil {
 			return nil, err
 		}
-		if warnings, err = b.verifyConfig(ctx, c); err != nil {
+		if warnings, err = b.verifyConfig(ctx, req.Storage, c); err != nil {
 			return nil, err
 		}
 		moves := before != nil && (before.URL != c.URL || before.cloud() != c.cloud() || before.CloudID != "" && before.CloudID != c.CloudID)
@@ -277,7 +285,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		return nil, err
 	}
 	if sentCredential(d) {
-		b.sites.forget(adminAccount) // so that a login which Jira had refused is tried again
+		b.sites.forgetAdmin() // so that a login which Jira had refused is tried again
 	}
 	b.rouse()
 	b.log(req).Info("config written")
@@ -286,7 +294,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 
 // verifyConfig asks Jira whether c is right, and takes over into c what it
 // says of itself and of the admin.
-func (b *backend) verifyConfig(ctx context.Context, c *config) (warnings []string, err error) {
+func (b *backend) verifyConfig(ctx context.Context, s logical.Storage, c *config) (warnings []string, err error) {
 	if c.TLSSkipVerify {
 		warnings = append(warnings, "tls_skip_verify is set: whoever can get between Vault and Jira can read every token")
 	}
@@ -312,7 +320,8 @@ func (b *backend) verifyConfig(ctx context.Context, c *config) (warnings []strin
 		if _, err := site.Cloud(c.CloudID); err != nil {
 			return nil, mistakef("cloud_id: %v", err)
 		}
-		return warnings, nil
+		w, err := b.verifyOrgKey(ctx, s, site, c)
+		return append(warnings, w...), err
 	}
 	if c.Admin.kind() != "" {
 		w, err := verifyAdmin(ctx, site, &c.Admin)
@@ -351,7 +360,7 @@ func verifyAdmin(ctx context.Context, site *jira.Site, admin *credential) (warni
 	return warnings, nil
 }
 
-const cloudRefused = mistake("this is Jira Cloud: set deployment=cloud, for which there are accounts of type=oauth2 alone")
+const cloudRefused = mistake("this is Jira Cloud: set deployment=cloud, for which there are accounts of type=oauth2, or cloud_api_token")
 
 // versionOf returns the version of client's site, and refuses a site that has
 // no personal access tokens.
@@ -403,6 +412,7 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 		"password_policy":         c.PasswordPolicy,
 		"deployment":              cmp.Or(c.Deployment, deploymentDataCenter),
 		"cloud_id":                c.CloudID,
+		"allow_undocumented_api":  c.AllowUndocumentedAPI,
 		"username":                c.Admin.Username,
 		"credential_kind":         c.Admin.kind(),
 		"version":                 c.Version,

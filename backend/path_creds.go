@@ -60,7 +60,7 @@ func tokenFields() map[string]*framework.FieldSchema {
 		"token_name": {Type: framework.TypeString, Required: true, Description: "The token's name in Jira, which leads back to this lease."},
 		"username":   {Type: framework.TypeString, Required: true, Description: "The Jira user that the token is; of an access token the client id of its service account."},
 		"url":        {Type: framework.TypeString, Required: true, Description: "Address of Jira to call with it; on Jira Cloud that is Atlassian's gateway."},
-		"scopes":     {Type: framework.TypeStringSlice, Description: "What an access token was granted. A personal access token, which is the whole user, has none."},
+		"scopes":     {Type: framework.TypeStringSlice, Description: "What an access token was granted, or an API token was made with. A personal access token, which is the whole user, has none."},
 		"revocable":  {Type: framework.TypeBool, Required: true, Description: "The credential ends with its lease. False of an access token that only its own expiry ends."},
 		"expires_at": {Type: framework.TypeString, Required: true, Description: "When Jira itself would end the token if Vault could not, RFC 3339 in UTC. Empty if never."},
 	}
@@ -110,9 +110,9 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 	}
 	b.log(req).Info("token issued", "role", name, "account", m.record.Account, "token_id", token.ID, "token_name", token.Name, "request_id", req.ID)
 	l := m.lease()
-	where, revocable, renewable := l.Site, true, true
+	revocable, renewable := true, true
 	if l.Type == credentialTypeOAuth2 {
-		where, revocable, renewable = m.url, m.revocable, false
+		revocable, renewable = m.revocationURL != "", false
 		m.max = m.ttl
 		if !revocable {
 			m.warnings = append(m.warnings, fmt.Sprintf("this access token cannot be revoked: it works until %s, whatever becomes of its lease", l.ExpiresAt))
@@ -126,7 +126,7 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 			"token_id":   l.TokenID,
 			"token_name": l.TokenName,
 			"username":   l.Username,
-			"url":        where,
+			"url":        m.api.URL(),
 			"expires_at": l.ExpiresAt,
 			"revocable":  revocable,
 		},
@@ -135,7 +135,7 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 			InternalData: l.encode(),
 		},
 	}
-	if l.Type == credentialTypeOAuth2 {
+	if l.Type == credentialTypeOAuth2 || l.Type == credentialTypeAPIToken {
 		resp.Data["scopes"] = append([]string{}, m.granted...)
 	}
 	return resp, nil

@@ -15,7 +15,8 @@ import (
 )
 
 // What a role hands out: a personal access token of one of its accounts, or of
-// a user who is made for the lease, or an access token of a service account.
+// a user who is made for the lease, or an access token of a service account. A
+// fourth is in apitoken.go.
 const (
 	credentialTypePAT    = "pat"
 	credentialTypeUser   = "ephemeral_user"
@@ -30,7 +31,7 @@ type role struct {
 	MaxTTL         int      `json:"max_ttl"`    // seconds; 0: the mount's
 	MaxLeases      int      `json:"max_leases"` // 0: as many as the accounts can hold
 
-	Scopes []string `json:"scopes,omitempty"` // of credentialTypeOAuth2 alone; empty: the account's
+	Scopes []string `json:"scopes,omitempty"` // of service accounts alone; empty: the account's
 
 	userScope // of credentialTypeUser alone
 	limits
@@ -41,13 +42,13 @@ func (b *backend) pathRoles() *framework.Path {
 		"name": nameField("role"),
 		"credential_type": {
 			Type:          framework.TypeString,
-			Description:   "What a reader gets: pat, a personal access token of one of the accounts; ephemeral_user, one of a user who is made for the lease, and ends with it, for which the config needs an admin credential; oauth2, an access token of a service account.",
+			Description:   "What a reader gets: pat, a personal access token of one of the accounts; ephemeral_user, one of a user who is made for the lease, and ends with it, for which the config needs an admin credential; oauth2, an access token of a service account; cloud_api_token, an API token of a service account of Jira Cloud.",
 			Default:       credentialTypePAT,
-			AllowedValues: []any{credentialTypePAT, credentialTypeUser, credentialTypeOAuth2},
+			AllowedValues: []any{credentialTypePAT, credentialTypeUser, credentialTypeOAuth2, credentialTypeAPIToken},
 		},
 		"scopes": {
 			Type:        framework.TypeCommaStringSlice,
-			Description: "Scopes of an oauth2 access token, of those that its account has. A Jira that grants more than was asked for is refused. Omitted: the account's.",
+			Description: "Scopes of an oauth2 access token, or of a cloud_api_token, of those that its account has. A Jira that grants more than was asked for is refused. Omitted: the account's.",
 		},
 		"groups": {
 			Type:        framework.TypeCommaStringSlice,
@@ -206,10 +207,10 @@ func (r *role) update(f fields) error {
 // validate refuses what cannot work. The longest life of a token is in days.
 func (r *role) validate(maxTokenDays int) error {
 	switch {
-	case r.CredentialType != credentialTypePAT && r.CredentialType != credentialTypeUser && r.CredentialType != credentialTypeOAuth2:
-		return mistakef("credential_type %q is not known: write pat, ephemeral_user or oauth2", r.CredentialType)
-	case r.CredentialType != credentialTypeOAuth2 && len(r.Scopes) > 0:
-		return mistakef("scopes are for credential_type=oauth2: a personal access token is the whole user")
+	case accountTypeFor(r.CredentialType) == "" && r.CredentialType != credentialTypeUser:
+		return mistakef("credential_type %q is not known: write pat, ephemeral_user, oauth2 or cloud_api_token", r.CredentialType)
+	case (r.CredentialType == credentialTypePAT || r.CredentialType == credentialTypeUser) && len(r.Scopes) > 0:
+		return mistakef("scopes are for credential_type=oauth2 and cloud_api_token: a personal access token is the whole user")
 	case r.CredentialType != credentialTypeUser && len(r.Accounts) == 0:
 		return mistakef("accounts is missing: the names of the accounts to mint for")
 	case r.CredentialType == credentialTypeUser && len(r.Accounts) > 0:
@@ -355,10 +356,18 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 	return warned(append(warnings, more...)), err
 }
 
+// accountTypeFor is the type that the accounts of a role have to be of; empty
+// where it has none, or there is no such type of credential.
+func accountTypeFor(credentialType string) string {
+	return map[string]string{
+		credentialTypePAT: accountTypeUser, credentialTypeOAuth2: accountTypeOAuth2, credentialTypeAPIToken: accountTypeAPIToken,
+	}[credentialType]
+}
+
 // accountsAreThere refuses a role of accounts that there are none of. The caller
 // holds b.resources.
 func (b *backend) accountsAreThere(ctx context.Context, s logical.Storage, r *role) error {
-	want := map[string]string{credentialTypePAT: accountTypeUser, credentialTypeOAuth2: accountTypeOAuth2}[r.CredentialType]
+	want := accountTypeFor(r.CredentialType)
 	for _, account := range r.Accounts {
 		if err := checkName("an account", account); err != nil {
 			return err
@@ -372,6 +381,9 @@ func (b *backend) accountsAreThere(ctx context.Context, s logical.Storage, r *ro
 		}
 		if wider := widerThan(r.Scopes, strings.Fields(a.Scopes)); a.Scopes != "" && len(wider) > 0 {
 			return mistakef("scopes: account %q does not have %s", account, strings.Join(wider, ", "))
+		}
+		if want == accountTypeAPIToken && len(a.scopesFor(r)) == 0 {
+			return mistakef("scopes is missing: an API token is made with some, as read:jira-work, and account %q names none either", account)
 		}
 	}
 	return nil

@@ -50,7 +50,7 @@ func (b *backend) retire(ctx context.Context, s logical.Storage, name string) (i
 	if err != nil {
 		return 0, err
 	}
-	a := &account{Type: accountTypeUser, credential: c.Admin}
+	a := c.adminAsAccount()
 	if name != adminAccount {
 		if a, err = b.loadAccount(ctx, s, name); err != nil {
 			return 0, err

@@ -121,6 +121,12 @@ func (b *backend) reviewAccount(ctx context.Context, name string) error {
 		_, err = b.verifyService(ctx, c, client.Site(), a)
 		return err
 	}
+	if a.Type == accountTypeAPIToken {
+		if _, err := client.Tokens(ctx); err != nil {
+			return fmt.Errorf("listing its API tokens: %w", err)
+		}
+		return nil
+	}
 	u, err := client.Myself(ctx)
 	switch {
 	case err != nil:

@@ -24,6 +24,9 @@ const userSecret = "jira_ephemeral_user"
 // accessSecret is the same of one that holds a service account's access token.
 const accessSecret = "jira_oauth2" //nolint:gosec // a type's name
 
+// apiTokenSecret is the same of one that holds a service account's API token.
+const apiTokenSecret = "jira_cloud_api_token" //nolint:gosec // a type's name
+
 // secret is a type of lease. All types are renewed and revoked by what their data
 // say.
 func (b *backend) secret(secretType string) *framework.Secret {
@@ -73,6 +76,8 @@ func (l *lease) encode() map[string]any {
 		secretType = userSecret
 	case credentialTypeOAuth2:
 		secretType = accessSecret
+	case credentialTypeAPIToken:
+		secretType = apiTokenSecret
 	}
 	data := map[string]any{
 		"secret_type": secretType, // by which the framework finds the way back here

@@ -37,12 +37,18 @@ func (s *sites) client(c *config, name string, a *account) (*jira.Client, error)
 	if err != nil {
 		return nil, err
 	}
-	login := a.login()
+	login := c.loginOf(a)
 	have, ok := s.clients[name]
 	if !ok || have.site != site || have.login != login {
-		next := client{site.As(login), site, login}
+		as, err := c.as(site, a)
+		if err != nil {
+			return nil, err
+		}
+		next := client{as, site, login}
 		if ok && have.login == login && have.URL() == site.URL() {
-			next.Client = have.At(site) // a login that Jira has refused stays refused
+			// A login that Jira has refused stays refused; an organisation's key, whose
+			// URL is the gateway's, nobody locks out.
+			next.Client = have.At(site)
 		}
 		have = next
 		if s.clients == nil {
@@ -58,7 +64,7 @@ func (s *sites) client(c *config, name string, a *account) (*jira.Client, error)
 func (s *sites) retired(name string, r *retired) (*jira.Client, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	login := r.Account.login()
+	login := r.Config.loginOf(&r.Account)
 	if have, ok := s.clients[name]; ok && have.login == login {
 		return have.Client, nil
 	}
@@ -72,8 +78,12 @@ func (s *sites) retired(name string, r *retired) (*jira.Client, error) {
 	if s.clients == nil {
 		s.clients = map[string]client{}
 	}
-	s.clients[name] = client{site.As(login), site, login}
-	return s.clients[name].Client, nil
+	as, err := r.Config.as(site, &r.Account)
+	if err != nil {
+		return nil, err
+	}
+	s.clients[name] = client{as, site, login}
+	return as, nil
 }
 
 // forget drops what is known of an account's login, so that one that Jira had
@@ -82,6 +92,17 @@ func (s *sites) forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.clients, name)
+}
+
+// forgetAdmin is forget for all that log in with the config's own credential.
+func (s *sites) forgetAdmin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, have := range s.clients {
+		if name == adminAccount || have.APITokens() != nil {
+			delete(s.clients, name)
+		}
+	}
 }
 
 // trial returns c's site for checking c before it is stored. It shares the

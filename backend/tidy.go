@@ -362,8 +362,12 @@ func (b *backend) endOrphan(ctx context.Context, client *jira.Client, o orphan) 
 		return client.DeleteToken(ctx, o.TokenID)
 	}
 	expires, _ := time.Parse(time.RFC3339, o.Expires) // zero if never
+	kind := ""
+	if client.APITokens() != nil {
+		kind = credentialTypeAPIToken
+	}
 	err := b.ledger.Adopt(ctx, &ledger.Record{
-		ID: o.ID, Name: o.TokenName, TokenID: o.TokenID, Site: client.URL(), Account: o.Account,
+		Type: kind, ID: o.ID, Name: o.TokenName, TokenID: o.TokenID, Site: client.URL(), Account: o.Account,
 		Username: client.Username(), IntendedAt: ledger.At(o.created), Expires: ledger.At(expires),
 	})
 	if state := (*ledger.StateError)(nil); err != nil && !errors.As(err, &state) {

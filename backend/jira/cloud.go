@@ -81,21 +81,13 @@ func (a *answer) missesScope() bool {
 	return a.status == http.StatusUnauthorized && bytes.Contains(a.body, []byte("scope does not match"))
 }
 
-// APIToken is an API token of a service account of Jira Cloud as Atlassian
-// lists it, without its secret.
-type APIToken struct {
-	ID      string
-	Label   string // unique among those of the account
-	Created time.Time
-	Expires time.Time // zero: not told
-}
-
-// APITokens makes, lists and ends the API tokens of one account of Jira Cloud.
-// It remembers a refusal of the organisation's key, so keep it. It is safe for
-// concurrent use.
+// APITokens makes, lists and ends the API tokens of one account of Jira Cloud,
+// whose labels are their names. It remembers a refusal of the organisation's key,
+// so keep it. It is safe for concurrent use.
 type APITokens struct {
-	client *Client
-	path   string
+	client  *Client
+	account string
+	path    string
 }
 
 // APITokens returns those of the account with that id. They are managed with
@@ -109,8 +101,17 @@ func (s *Site) APITokens(orgKey, accountID string) (*APITokens, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &APITokens{client: there.As(Login{Token: orgKey}), path: "/users/" + accountID + "/manage/api-tokens"}, nil
+	return &APITokens{client: there.As(Login{Token: orgKey}), account: accountID, path: "/users/" + accountID + "/manage/api-tokens"}, nil
 }
+
+// Client returns a client whose tokens, to list and to delete, are k's in place of
+// those of the login's own user.
+func (k *APITokens) Client() *Client {
+	return &Client{site: k.client.site, login: k.client.login, kept: k}
+}
+
+// APITokens returns those that c was made for by [APITokens.Client], else nil.
+func (c *Client) APITokens() *APITokens { return c.kept }
 
 // Create makes a token for a service account, which Atlassian ends at expiry,
 // at most 365 days from now. Atlassian does not document this call. That of a
@@ -118,7 +119,7 @@ func (s *Site) APITokens(orgKey, accountID string) (*APITokens, error) {
 //
 // It is sent once, and after an error [NothingMade] tells whether the token
 // may exist, as with [Client.CreateToken].
-func (k *APITokens) Create(ctx context.Context, label string, scopes []string, expiry time.Time) (t APIToken, secret string, err error) {
+func (k *APITokens) Create(ctx context.Context, label string, scopes []string, expiry time.Time) (t Token, secret string, err error) {
 	expiry = expiry.UTC().Truncate(time.Second)
 	a, err := k.client.do(ctx, call{
 		method: http.MethodPost, path: k.path,
@@ -131,53 +132,37 @@ func (k *APITokens) Create(ctx context.Context, label string, scopes []string, e
 		once: true, fault: orgKeyFault,
 	})
 	if err != nil {
-		return APIToken{}, "", err
+		return Token{}, "", err
 	}
 	made := struct {
 		apiTokenJSON
 		Secret string `json:"token"`
 	}{apiTokenJSON: apiTokenJSON{Label: label, Expires: expiry.Format(time.RFC3339)}} // unless it says otherwise
 	if err := a.decode(&made); err != nil {
-		return APIToken{}, "", err
+		return Token{}, "", err
 	}
 	t, err = made.token()
 	switch {
 	case err != nil:
 	case made.Secret == "" || len(made.Secret) > mostSecret || strings.ContainsFunc(made.Secret, notInHeader):
 		err = errors.New("its token is missing or could not be sent in a header")
-	case t.Label != label:
-		err = fmt.Errorf("it is labelled %q instead of %q", k.client.login.quote(t.Label, made.Secret), label)
+	case t.Name != label:
+		err = fmt.Errorf("it is labelled %q instead of %q", k.client.login.quote(t.Name, made.Secret), label)
 	}
 	if err != nil {
-		return APIToken{}, "", a.nonsense("of the new token: " + err.Error())
+		return Token{}, "", a.nonsense("of the new token: " + err.Error())
 	}
 	return t, made.Secret, nil
 }
 
 // List lists the account's tokens, and returns the date that the answer
 // carries: what Atlassian's clock showed, in whole seconds, or zero.
-func (k *APITokens) List(ctx context.Context) ([]APIToken, time.Time, error) {
+func (k *APITokens) List(ctx context.Context) ([]Token, time.Time, error) {
 	a, err := k.client.do(ctx, call{method: http.MethodGet, path: k.path, want: []int{http.StatusOK}, fault: orgKeyFault})
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	var list []apiTokenJSON
-	if err := a.decode(&list); err != nil {
-		return nil, time.Time{}, err
-	}
-	if list == nil { // JSON's null is no list
-		return nil, time.Time{}, a.nonsense("null instead of a list")
-	}
-	tokens := make([]APIToken, 0, len(list))
-	for _, j := range list {
-		t, err := j.token()
-		if err != nil {
-			return nil, time.Time{}, a.nonsense("in the list of tokens: " + err.Error())
-		}
-		tokens = append(tokens, t)
-	}
-	date, _ := http.ParseTime(a.header.Get("Date")) // zero is what there is to say of a bad one
-	return tokens, date, nil
+	return listed[apiTokenJSON](a)
 }
 
 // Delete ends the token with that id. No error means that it is proven to be
@@ -203,7 +188,7 @@ func (k *APITokens) Delete(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("DELETE %s: cannot tell whether the token is gone: %w", cl.path, err)
 	}
-	if slices.ContainsFunc(tokens, func(t APIToken) bool { return t.ID == id }) {
+	if slices.ContainsFunc(tokens, func(t Token) bool { return t.ID == id }) {
 		return a.nonsense("the token is still on the list of the account's tokens")
 	}
 	return nil
@@ -226,16 +211,16 @@ type apiTokenJSON struct {
 }
 
 // token reads j.
-func (j apiTokenJSON) token() (t APIToken, err error) {
-	t = APIToken{ID: j.ID, Label: j.Label}
+func (j apiTokenJSON) token() (t Token, err error) {
+	t = Token{ID: j.ID, Name: j.Label}
 	if !apiTokenPattern.MatchString(t.ID) || len(t.ID) > mostID {
-		return APIToken{}, errors.New("its id is missing or none")
+		return Token{}, errors.New("its id is missing or none")
 	}
 	if t.Created, err = parseTime(j.Created); err != nil {
-		return APIToken{}, fmt.Errorf("its createdAt: %w", err)
+		return Token{}, fmt.Errorf("its createdAt: %w", err)
 	}
 	if t.Expires, err = parseTime(j.Expires); err != nil {
-		return APIToken{}, fmt.Errorf("its expiry: %w", err)
+		return Token{}, fmt.Errorf("its expiry: %w", err)
 	}
 	return t, nil
 }

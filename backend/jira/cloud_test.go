@@ -146,7 +146,7 @@ func TestLifeOfAnAPIToken(t *testing.T) {
 			k := apiTokens(t, site, s.AddOrgKey(false), a)
 			expiry := time.Now().Add(24 * time.Hour)
 			made, secret, err := k.Create(t.Context(), "vault-1", []string{"read:jira-work", "read:jira-user"}, expiry)
-			if err != nil || made.Label != "vault-1" || !made.Expires.Equal(expiry.Truncate(time.Second)) || made.Created.IsZero() {
+			if err != nil || made.Name != "vault-1" || !made.Expires.Equal(expiry.Truncate(time.Second)) || made.Created.IsZero() {
 				t.Fatalf("%+v, %v", made, err)
 			}
 			list, date, err := k.List(t.Context())
@@ -247,12 +247,12 @@ func TestAPITokensOnTheWire(t *testing.T) {
 		remove := s.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 201, Body: body})
 		made, secret, err := k.Create(t.Context(), "nightly", nil, soon)
 		if want == "" {
-			if err != nil || secret != "s3cr3t" || made.ID != "x" || made.Label != "nightly" || !made.Expires.Equal(soon.Truncate(time.Second)) {
+			if err != nil || secret != "s3cr3t" || made.ID != "x" || made.Name != "nightly" || !made.Expires.Equal(soon.Truncate(time.Second)) {
 				t.Errorf("%s: %+v, %v", body, made, err)
 			}
 		} else {
 			wants(t, err, Nonsense, want)
-			if NothingMade(err) || secret != "" || made != (APIToken{}) || !strings.Contains(want, "page") && strings.Contains(err.Error(), "s3cr3t") {
+			if NothingMade(err) || secret != "" || made != (Token{}) || !strings.Contains(want, "page") && strings.Contains(err.Error(), "s3cr3t") {
 				t.Errorf("%s: %+v, %v", body, made, err)
 			}
 		}

@@ -513,10 +513,10 @@ func FuzzAPITokens(f *testing.F) {
 		}
 		if err != nil {
 			s.fits(t, err)
-			if refusal := status >= 400 && status < 500 && status != 408; NothingMade(err) && !refusal || secret != "" || made != (APIToken{}) {
+			if refusal := status >= 400 && status < 500 && status != 408; NothingMade(err) && !refusal || secret != "" || made != (Token{}) {
 				t.Errorf("after %d: %+v, %v", status, made, err)
 			}
-		} else if status != 200 && status != 201 || cut || made.Label != "nightly" || !apiTokenPattern.MatchString(made.ID) || secret == "" || strings.ContainsFunc(secret, notInHeader) {
+		} else if status != 200 && status != 201 || cut || made.Name != "nightly" || !apiTokenPattern.MatchString(made.ID) || secret == "" || strings.ContainsFunc(secret, notInHeader) {
 			t.Errorf("%d %q is read as %+v, %q", status, body, made, secret)
 		}
 		k.client = s.client(t) // whose gate has seen no trouble

@@ -207,6 +207,7 @@ func (c *Client) As(l Login) *Client { return c.site.As(l) }
 type Client struct {
 	site  *Site
 	login *login
+	kept  *APITokens // nil: the tokens of the login's own user
 }
 
 // Close is [Site.Close] of the client's site.
@@ -215,8 +216,14 @@ func (c *Client) Close() { c.site.Close() }
 // URL is the address of the client's site without a trailing slash.
 func (c *Client) URL() string { return c.site.URL() }
 
-// Username is the login name that the client was made for.
-func (c *Client) Username() string { return c.login.Username }
+// Username is the login name that the client was made for, or the id of the
+// account whose API tokens it looks after.
+func (c *Client) Username() string {
+	if c.kept != nil {
+		return c.kept.account
+	}
+	return c.login.Username
+}
 
 // parseURL checks and normalizes a site's address: no trailing slash, nothing
 // but scheme, host and context path.

@@ -167,7 +167,7 @@ func oauthFault(l *login, a *answer, said string) *Error {
 	}
 	switch a.oauthError() {
 	case "invalid_client", "access_denied":
-		return &Error{Kind: Refused, Refusing: true, Words: said, Advice: "the client id or the client secret is wrong or expired"}
+		return &Error{Kind: Refused, Refusing: true, Words: said, Advice: l.whyRefused()}
 	case "invalid_scope", "unauthorized_client":
 		return &Error{Kind: Denied, Refusing: true, Words: said, Advice: "the service account may not have these scopes, or no access token at all"}
 	}

@@ -19,13 +19,14 @@ const projectsPath = "/rest/api/2/project"
 // letters of either case. Such a key needs no escaping.
 var projectPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
 
-func isProjectKey(s string) bool { return projectPattern.MatchString(s) }
+// IsProjectKey tells whether s may be the key of a project.
+func IsProjectKey(s string) bool { return projectPattern.MatchString(s) }
 
 // ProjectRoles returns the ids of the roles there are in a project, by their
 // names. A project that is not there, or that the login's user does not see, is
 // an error of kind [Denied].
 func (c *Client) ProjectRoles(ctx context.Context, projectKey string) (map[string]string, error) {
-	if !isProjectKey(projectKey) {
+	if !IsProjectKey(projectKey) {
 		return nil, refuse(http.MethodGet, projectsPath, "key of a project", projectKey)
 	}
 	a, err := c.do(ctx, call{method: http.MethodGet, path: projectsPath + "/" + projectKey + "/role", want: []int{http.StatusOK}})
@@ -102,7 +103,7 @@ func (c *Client) RemoveFromRole(ctx context.Context, projectKey, roleID, name st
 // name.
 func rolePath(method, projectKey, roleID, name string) (string, error) {
 	switch {
-	case !isProjectKey(projectKey):
+	case !IsProjectKey(projectKey):
 		return "", refuse(method, projectsPath, "key of a project", projectKey)
 	case !isKey(roleID):
 		return "", refuse(method, projectsPath, "id of a role", roleID)

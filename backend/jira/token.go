@@ -85,6 +85,9 @@ func (c *Client) Tokens(ctx context.Context) ([]Token, error) {
 // TokensDated is [Client.Tokens] with the date that the answer carries: what
 // Jira's clock showed, in whole seconds. It is zero where there is none.
 func (c *Client) TokensDated(ctx context.Context) ([]Token, time.Time, error) {
+	if c.kept != nil {
+		return c.kept.List(ctx)
+	}
 	a, err := c.do(ctx, call{method: http.MethodGet, path: tokensPath, want: []int{http.StatusOK}})
 	if err != nil {
 		return nil, time.Time{}, err
@@ -92,7 +95,13 @@ func (c *Client) TokensDated(ctx context.Context) ([]Token, time.Time, error) {
 	if err := c.prove(ctx, a, nil); err != nil {
 		return nil, time.Time{}, err
 	}
-	var list []tokenJSON
+	return listed[tokenJSON](a)
+}
+
+// listed reads a, a list of tokens, each of which is a J on the wire, and the date
+// that it carries.
+func listed[J interface{ token() (Token, error) }](a *answer) ([]Token, time.Time, error) {
+	var list []J
 	if err := a.decode(&list); err != nil {
 		return nil, time.Time{}, err
 	}
@@ -115,6 +124,9 @@ func (c *Client) TokensDated(ctx context.Context) ([]Token, time.Time, error) {
 // token is proven to be gone, whether this call ended it or it was gone
 // before. It goes before other calls where the gate is narrow.
 func (c *Client) DeleteToken(ctx context.Context, id string) error {
+	if c.kept != nil {
+		return c.kept.Delete(ctx, id)
+	}
 	if !isKey(id) {
 		return refuse(http.MethodDelete, tokensPath, "id of a token", id)
 	}

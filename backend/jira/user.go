@@ -69,7 +69,7 @@ func (c *Client) Permissions(ctx context.Context, projectKey string) (map[string
 		query.Set("permissions", cloudPermissions)
 	}
 	if projectKey != "" {
-		if !isProjectKey(projectKey) {
+		if !IsProjectKey(projectKey) {
 			return nil, refuse(http.MethodGet, c.site.api()+"/mypermissions", "key of a project", projectKey)
 		}
 		query.Set("projectKey", projectKey)

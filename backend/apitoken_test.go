@@ -1,0 +1,278 @@
+package backend
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira/jiratest"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// apiTokens is an engine on Jira Cloud with the organisation's key, an account "ci"
+// and a role "ci-read" of it.
+func apiTokens(t *testing.T, switches jiratest.Switches) (*engine, jiratest.ServiceAccount) {
+	t.Helper()
+	e := start(t, jiratest.Options{Cloud: "acme", Switches: switches})
+	a := e.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "ci"})
+	e.write("config", map[string]any{
+		"url": "https://acme.atlassian.net", "deployment": "cloud", "proxy_url": e.jira.Proxy(), "ca_cert": string(e.jira.CA()),
+		"token": e.jira.AddOrgKey(false), "allow_undocumented_api": true,
+	})
+	resp := e.write("accounts/ci", map[string]any{"type": "cloud_api_token", "account_id": a.ID})
+	if resp == nil || !strings.Contains(strings.Join(resp.Warnings, " "), "does not document") {
+		t.Errorf("warnings %+v", resp)
+	}
+	e.write("roles/ci-read", map[string]any{"credential_type": "cloud_api_token", "accounts": "ci", "scopes": "read:jira-work", "ttl": "30m", "max_ttl": "2h"})
+	e.jira.ResetCalls()
+	return e, a
+}
+
+// alive are the labels of the engine's API tokens that Atlassian has.
+func (e *engine) labels() []string {
+	labels := []string{}
+	for _, k := range e.jira.APITokens() {
+		if strings.HasPrefix(k.Label, "vault-") {
+			labels = append(labels, k.Label)
+		}
+	}
+	return labels
+}
+
+func (e *engine) noAPITokens() {
+	e.t.Helper()
+	e.nothingHeld()
+	if left := e.labels(); len(left) > 0 {
+		e.t.Errorf("left at Atlassian: %v", left)
+	}
+}
+
+// An API token has the role's scopes, ends with its lease, and costs a call to make
+// and one to end.
+func TestALeaseOfAnAPIToken(t *testing.T) {
+	e, a := apiTokens(t, jiratest.Switches{})
+	lease := e.issue("ci-read", nil)
+	if n := len(e.jira.Calls()); n != 1 {
+		t.Errorf("%d calls: %v", n, e.jira.Calls())
+	}
+	d := lease.Data
+	if fmt.Sprint(d["scopes"]) != "[read:jira-work]" || d["revocable"] != true || d["username"] != a.ID || d["url"] != "https://api.atlassian.com/ex/jira/"+e.jira.CloudID() {
+		t.Errorf("answered %v", d)
+	}
+	made := e.jira.APITokens()
+	if len(made) != 1 || made[0].ID != d["token_id"] || made[0].Label != d["token_name"] || !slices.Equal(made[0].Scopes, []string{"read:jira-work"}) || !made[0].Live {
+		t.Fatalf("made %+v", made)
+	}
+	if life := made[0].Expires.Sub(made[0].Created); life < 2*time.Hour || life > 2*time.Hour+apiTokenSlack+time.Second {
+		t.Errorf("it ends by itself after %v", life)
+	}
+	if lease.Secret.TTL != 30*time.Minute || lease.Secret.MaxTTL != 2*time.Hour || !lease.Secret.Renewable {
+		t.Errorf("lease %+v", lease.Secret.LeaseOptions)
+	}
+	if _, err := e.renew(lease.Secret, 0); err != nil {
+		t.Error(err)
+	}
+	e.jira.ResetCalls()
+	e.revoke(lease.Secret)
+	if n := len(e.jira.Calls()); n != 1 {
+		t.Errorf("%d calls: %v", n, e.jira.Calls())
+	}
+	e.noAPITokens()
+	if got := e.read("accounts/ci"); got["account_id"] != a.ID || got["held"] != 0 || got["room"] != 10 || got["credential_kind"] != "" {
+		t.Errorf("the account reads %v", got)
+	}
+	if got := e.read("config"); got["credential_kind"] != "token" || got["allow_undocumented_api"] != true {
+		t.Errorf("config reads %v", got)
+	}
+}
+
+// Whatever becomes of the call that makes one or ends one, nothing is left, and
+// nothing is made twice.
+func TestAPITokensWhoseAnswersAreLost(t *testing.T) {
+	for _, f := range []jiratest.Fault{
+		{Do: jiratest.LoseCall},
+		{Do: jiratest.LoseAnswer},
+		{Do: jiratest.CutBody},
+		{Do: jiratest.HTML200},
+		{Do: jiratest.HTML404},
+		{Do: jiratest.Twice},
+		{Do: jiratest.Answer, Status: 404, Body: `{"message":"nothing here"}`},
+		{Do: jiratest.Answer, Status: 200},
+		{Do: jiratest.AnswerAfter, Status: 502},
+		{Do: jiratest.Answer, Status: 500},
+		{Do: jiratest.Answer, Status: 401, Body: `{"code":401}`},
+	} {
+		for _, method := range []string{http.MethodPost, http.MethodDelete} {
+			t.Run(fmt.Sprintf("%s %s %d", method, f.Do, f.Status), func(t *testing.T) {
+				e, _ := apiTokens(t, jiratest.Switches{})
+				var lease *logical.Response
+				if method == http.MethodDelete {
+					lease = e.issue("ci-read", nil)
+				}
+				f.Method, f.Path = method, "/users/"
+				remove := e.jira.Fault(f)
+				if method == http.MethodPost {
+					resp, err := e.request(t.Context(), logical.ReadOperation, "creds/ci-read", nil)
+					if err == nil {
+						lease = resp
+					}
+				}
+				if lease != nil {
+					_ = e.revokeQueued(lease.Secret)
+				}
+				remove()
+				e.mount() // so all that is left is what storage and Atlassian have
+				e.write("config", map[string]any{"token": e.jira.AddOrgKey(false)})
+				e.pass(time.Minute)
+				e.settled()
+				if left := e.labels(); len(left) > 0 {
+					t.Errorf("left at Atlassian: %v", left)
+				}
+				e.pass(ledger.LateLanding)
+				e.settled()
+				e.noAPITokens()
+			})
+		}
+	}
+}
+
+// A lease that nobody revoked is ended by the worker, and what the ledger has lost
+// is found by its label.
+func TestAPITokensThatNobodyRevoked(t *testing.T) {
+	e, _ := apiTokens(t, jiratest.Switches{})
+	e.issue("ci-read", nil)
+	e.pass(40 * time.Minute)
+	e.settled()
+	e.noAPITokens()
+
+	lease := e.issue("ci-read", nil)
+	id := lease.Secret.InternalData["id"].(string)
+	if err := e.ledger.Forget(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	got := e.tidied(map[string]any{"dry_run": false})
+	if got["orphan_deleted_count"] != 1 {
+		t.Errorf("tidied %v", got)
+	}
+	e.noAPITokens()
+}
+
+// What the organisation or the operator may have got wrong is said when it is
+// written, and leaves nothing.
+func TestAPITokensThatCannotBeManaged(t *testing.T) {
+	e, a := apiTokens(t, jiratest.Switches{})
+	other := e.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "other"})
+	account := func(more map[string]any) map[string]any {
+		data := map[string]any{"type": "cloud_api_token", "account_id": other.ID}
+		for field, v := range more {
+			data[field] = v
+		}
+		return data
+	}
+	for _, tt := range []struct {
+		path string
+		data map[string]any
+		says string
+	}{
+		{"accounts/x", account(map[string]any{"account_id": ""}), "account_id is missing"},
+		{"accounts/x", account(map[string]any{"account_id": "../users"}), "account_id"},
+		{"accounts/x", account(map[string]any{"account_id": "712020:nobody"}), "404"},
+		{"accounts/x", account(map[string]any{"account_id": a.ID}), `account "ci" already`},
+		{"accounts/x", account(map[string]any{"username": "ci-bot"}), "type=user"},
+		{"accounts/x", account(map[string]any{"token": "t"}), "type=user"},
+		{"accounts/x", account(map[string]any{"exclusive": true}), "type=user"},
+		{"accounts/x", account(map[string]any{"client_id": "c"}), "type=oauth2"},
+		{"accounts/x", account(map[string]any{"max_tokens": 0}), "max_tokens"},
+		{"accounts/x", map[string]any{"type": "oauth2", "account_id": "1", "client_id": "c", "client_secret": "made-up-never-valid"}, "account_id is for"},
+		{"accounts/x", map[string]any{"account_id": "1", "username": "u", "token": "t"}, "account_id is for"},
+		{"accounts/ci", map[string]any{"username": "other"}, "type=user"},
+		{"roles/r", map[string]any{"credential_type": "cloud_api_token", "accounts": "ci"}, "scopes is missing"},
+		{"roles/r", map[string]any{"credential_type": "oauth2", "accounts": "ci"}, "type cloud_api_token"},
+		{"roles/r", map[string]any{"credential_type": "ephemeral_user", "groups": "g"}, "Data Center"},
+		{"config", map[string]any{"token": "wrong"}, "401"},
+		{"config", map[string]any{"token": e.jira.AddOrgKey(true)}, "without scopes"},
+		{"config", map[string]any{"username": "u", "password": "made-up"}, "no administrator"},
+	} {
+		e.refuses(400, logical.UpdateOperation, tt.path, tt.data, tt.says)
+	}
+
+	// The flag stands before every mint, and before no end.
+	lease := e.issue("ci-read", nil)
+	e.write("config", map[string]any{"allow_undocumented_api": false})
+	e.refuses(400, logical.UpdateOperation, "accounts/x", account(nil), "allow_undocumented_api")
+	e.refuses(400, logical.ReadOperation, "creds/ci-read", nil, "allow_undocumented_api")
+	e.revoke(lease.Secret)
+	e.noAPITokens()
+
+	dc := start(t, jiratest.Options{})
+	dc.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": dc.jira.URL(), "ca_cert": string(dc.jira.CA()), "allow_undocumented_api": true}, "deployment=cloud")
+	dc.write("config", map[string]any{"url": dc.jira.URL(), "ca_cert": string(dc.jira.CA())})
+	dc.refuses(400, logical.UpdateOperation, "accounts/x", account(nil), "of Jira Cloud")
+}
+
+// Atlassian takes the call away: reads say so, and what there is can be ended.
+func TestWithoutTheUndocumentedCall(t *testing.T) {
+	e, _ := apiTokens(t, jiratest.Switches{})
+	lease := e.issue("ci-read", nil)
+	e.jira.SetSwitches(func(s *jiratest.Switches) { s.APITokenPostOff = true })
+	resp, err := e.request(t.Context(), logical.ReadOperation, "creds/ci-read", nil)
+	e.failed(400, resp, err, "405", "does not document")
+	e.revoke(lease.Secret)
+	e.noAPITokens()
+}
+
+// A check asks at the gateway. A brand-new account's first token may not work yet.
+func TestCheckingAnAPIToken(t *testing.T) {
+	e, _ := apiTokens(t, jiratest.Switches{})
+	got := e.must(logical.UpdateOperation, "roles/ci-read/check", nil).Data
+	if in := permissions(t, got, ""); len(in) == 0 {
+		t.Errorf("nothing may be done: %v", got)
+	}
+	e.noAPITokens()
+	e.jira.SetSwitches(func(s *jiratest.Switches) { s.APITokenDelay = 70 * time.Second })
+	resp, err := e.request(t.Context(), logical.UpdateOperation, "roles/ci-read/check", nil)
+	e.failed(400, resp, err, "may take a minute")
+	e.noAPITokens()
+}
+
+// The last of an account that is deleted by force is ended with the key that was
+// the config's then.
+func TestAnAccountOfAPITokensDeletedByForce(t *testing.T) {
+	e, _ := apiTokens(t, jiratest.Switches{})
+	e.issue("ci-read", nil)
+	e.refuses(400, logical.DeleteOperation, "config", nil, "vault lease revoke")
+	e.must(logical.DeleteOperation, "roles/ci-read", nil)
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: "/users/", Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
+	e.must(logical.DeleteOperation, "accounts/ci", map[string]any{"force": true})
+	e.must(logical.DeleteOperation, "config", map[string]any{"force": true})
+	if left := e.labels(); len(left) != 1 {
+		t.Fatalf("left: %v", left)
+	}
+	remove()
+	e.pass(time.Hour)
+	e.settled()
+	e.noAPITokens()
+}
+
+// The daily review sees an organisation's key that has ended.
+func TestTheReviewOfAPITokens(t *testing.T) {
+	e, _ := apiTokens(t, jiratest.Switches{})
+	if err := e.review(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if found := e.read("accounts/ci")["review_finding"]; found != "" {
+		t.Errorf("found %q", found)
+	}
+	e.jira.Fault(jiratest.Fault{Method: "GET", Path: "/users/", Do: jiratest.Answer, Status: 401, Body: `{"code":401,"message":"Unauthorized"}`})
+	if err := e.review(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if found := fmt.Sprint(e.read("accounts/ci")["review_finding"]); !strings.Contains(found, "401") {
+		t.Errorf("found %q", found)
+	}
+}
