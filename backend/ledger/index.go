@@ -36,6 +36,9 @@ type entry struct {
 	at      int32 // where it lies in shelf.byDue
 	state   uint8 // an index of states: a hundred thousand of them lie here
 	held    bool
+	absent  bool
+	kept    bool
+	own     bool // as well as kept
 	minting bool // intended, and its mint runs in this process
 }
 
@@ -121,6 +124,7 @@ func (x *index) set(r *Record, due Time) *entry {
 		x.entries[e.id] = e
 	}
 	e.take(r.held())
+	e.absent, e.kept, e.own = r.absent(), r.Kept != "", r.Kept == KeptOwn
 	e.state, e.minting = uint8(slices.Index(states[:], r.State)), minting //nolint:gosec // four of them
 	e.move(max(due, e.holdTo))
 	return e

@@ -75,6 +75,10 @@ type Record struct {
 	OnRevoke     string `json:"on_revoke,omitempty"`
 	ProjectRoles string `json:"project_roles,omitempty"`
 
+	// Kept is set of a credential that no lease holds: the engine keeps it until
+	// it has the next one. While it is issued it does not fall due.
+	Kept Keeping `json:"kept,omitempty"`
+
 	IntendedAt Time `json:"intended_at"`
 	IssuedAt   Time `json:"issued_at,omitempty"`
 	LeaseEnd   Time `json:"lease_end,omitempty"` // never earlier than Vault's own idea of it
@@ -85,6 +89,16 @@ type Record struct {
 	// stays, but it no longer counts as held.
 	SoughtAt Time `json:"sought_at,omitempty"`
 }
+
+// Keeping is what a credential is for that no lease holds.
+type Keeping string
+
+// What is kept. An own one is what the engine itself logs in with: it takes no
+// place of its account's.
+const (
+	KeptOwn    Keeping = "own"
+	KeptStatic Keeping = "static"
+)
 
 const (
 	// Grace is how long after a lease's end Vault's own revoke is waited for.
@@ -101,27 +115,31 @@ const (
 func (r *Record) NeverIssued() bool { return r.IssuedAt == 0 }
 
 // Over tells whether the lease is over at now, by more than [Grace].
-func (r *Record) Over(now time.Time) bool { return !now.Before(r.LeaseEnd.Time().Add(Grace)) }
+func (r *Record) Over(now time.Time) bool {
+	return r.Kept == "" && !now.Before(r.LeaseEnd.Time().Add(Grace))
+}
 
 // due is when somebody has to look after the record, as of now: at once is before
 // the clock began, and a debt, which is certain, before a doubt. An intent that was sought is looked for again each minute for ten, and
 // then each time it has become older by a tenth, until nothing can land any
 // more.
-func (r *Record) due(now time.Time) time.Time {
+func (r *Record) due(now time.Time) Time {
 	switch {
+	case r.State == Issued && r.Kept != "":
+		return never
 	case r.State == Issued:
-		return r.LeaseEnd.Time().Add(Grace)
+		return At(r.LeaseEnd.Time().Add(Grace))
 	case r.State == Intended && r.SoughtAt != 0:
 		intended := r.IntendedAt.Time()
 		next := now.Add(max(time.Minute, now.Sub(intended)/10))
 		if last := intended.Add(LateLanding); now.Before(last) && next.After(last) {
-			return last
+			return At(last)
 		}
-		return next
+		return At(next)
 	case r.State == Intended:
-		return doubt.Time()
+		return doubt
 	default:
-		return time.Time{}
+		return atOnce
 	}
 }
 
@@ -157,8 +175,12 @@ type Reader struct {
 	RequestID     string `json:"request_id,omitempty"`
 }
 
+// absent tells whether the credential was sought and not found, and may yet be
+// made by a late request.
+func (r *Record) absent() bool { return r.State == Intended && r.SoughtAt != 0 }
+
 // held tells whether the record takes one of its account's places.
-func (r *Record) held() bool { return r.State != Intended || r.SoughtAt == 0 }
+func (r *Record) held() bool { return r.Kept != KeptOwn && !r.absent() }
 
 // ErrMissing is returned for a record that is not in the ledger.
 var ErrMissing = errors.New("no such record in the ledger")
@@ -263,7 +285,7 @@ func (l *Ledger) Over(id string) {
 // [Ledger.Whole].
 func (l *Ledger) Unsettled(account string, sought bool) []string {
 	return l.index.list(account, func(e *entry) bool {
-		return states[e.state] != Issued && !e.minting && (e.held || sought)
+		return states[e.state] != Issued && !e.minting && (!e.absent || sought)
 	})
 }
 
@@ -300,7 +322,8 @@ func (l *Ledger) Wake() {
 }
 
 // Issue writes that Jira made r's credential: r is the record that [Ledger.Intend]
-// wrote, with TokenID and Expires filled in. The lease ends ttl after now. If
+// wrote, with TokenID and Expires filled in. The lease ends ttl after now; what is
+// [Record.Kept] has none. If
 // the record has left the state intended meanwhile, because somebody gave the
 // credential up, the error is a [StateError] and the credential has to go.
 func (l *Ledger) Issue(ctx context.Context, r *Record, ttl time.Duration) error {
@@ -313,7 +336,10 @@ func (l *Ledger) Issue(ctx context.Context, r *Record, ttl time.Duration) error 
 		return &StateError{ID: r.ID, Have: have}
 	}
 	intended, now := *r, l.now()
-	r.State, r.IssuedAt, r.LeaseEnd = Issued, At(now), At(now.Add(ttl))
+	r.State, r.IssuedAt = Issued, At(now)
+	if r.Kept == "" {
+		r.LeaseEnd = At(now.Add(ttl))
+	}
 	if err := l.put(ctx, r); err != nil {
 		*r = intended
 		return fmt.Errorf("writing the token to the ledger: %w", err)
@@ -500,6 +526,18 @@ func (l *Ledger) Minting(account string) bool {
 	return len(l.index.list(account, func(e *entry) bool { return e.minting })) > 0
 }
 
+// Kept returns the ids of account's records that are issued and that no lease
+// holds. It is what this process knows; see [Ledger.Whole].
+func (l *Ledger) Kept(account string) []string {
+	return l.index.list(account, func(e *entry) bool { return e.kept && states[e.state] == Issued && !e.minting })
+}
+
+// Own returns the ids of account's records of what the engine itself logs in with,
+// wherever they stand. It is what this process knows; see [Ledger.Whole].
+func (l *Ledger) Own(account string) []string {
+	return l.index.list(account, func(e *entry) bool { return e.own })
+}
+
 // IDs returns the ids of account's records in no order, of all records where
 // account is empty. It is what this process knows; see [Ledger.Whole].
 func (l *Ledger) IDs(account string) []string {
@@ -539,7 +577,7 @@ func (l *Ledger) lock(id string) *sync.Mutex {
 
 // note brings the index up to date with r, as of now.
 func (l *Ledger) note(r *Record, now time.Time) {
-	if l.index.note(r, At(r.due(now))) {
+	if l.index.note(r, r.due(now)) {
 		l.Wake()
 	}
 }
