@@ -171,9 +171,12 @@ func (l *login) quote(s, secret string) string {
 			s = strings.ReplaceAll(s, whole, "[withheld]")
 		}
 	}
-	if l.Password != "" {
-		basic := basicAuth(l.Login)
-		s = strings.NewReplacer(basic, "[withheld]", l.Password, "[withheld]").Replace(s)
+	one, other, _ := l.passwords()
+	for _, password := range []string{one, other} {
+		if password != "" {
+			basic := basicAuth(Login{Username: l.Username, Password: password})
+			s = strings.NewReplacer(basic, "[withheld]", password, "[withheld]").Replace(s)
+		}
 	}
 	return tidyWords(s)
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,6 +26,9 @@ type Login struct {
 	Key      string
 	Password string
 	Token    string
+	// Next is a password that Jira may have taken in place of Password, without
+	// anybody knowing: it is tried once where Jira refuses the other.
+	Next string
 }
 
 // refusedRest is how long a login rests that was refused, but not for good: a
@@ -37,23 +41,29 @@ const refusedRest = time.Minute
 // login is a Login and what Jira has said of it so far.
 type login struct {
 	Login
-	headers  http.Header // of every request, never changed
-	turn     *Gate       // lets one call through at a time: who sends the password
-	inBodies []string    // secrets that go in bodies and not in headers, in every spelling
+	headers   atomic.Pointer[http.Header] // of every request; never changed, but exchanged
+	userAgent string
+	byName    bool     // it has a password, and no token
+	turn      *Gate    // lets one call through at a time: who sends the password
+	inBodies  []string // secrets that go in bodies and not in headers, in every spelling
 
-	mu      sync.Mutex
-	refusal *Error // why no call is made any more
+	mu      sync.Mutex // guards Password and Next, and all below
+	changed bool       // they were exchanged
+	tried   bool       // one was refused, and the other tried
+	refusal *Error     // why no call is made any more
 	since   time.Time
 }
 
 func newLogin(l Login, userAgent string) *login {
-	return &login{Login: l, headers: headersOf(l, userAgent), turn: NewGate(1)}
+	made := &login{Login: l, userAgent: userAgent, byName: l.Token == "" && l.Password != "", turn: NewGate(1)}
+	made.write()
+	return made
 }
 
-func (l *login) basic() bool { return l.Token == "" && l.Password != "" }
+func (l *login) basic() bool { return l.byName }
 
 func (l *login) anonymous() bool {
-	return l.Token == "" && l.Password == "" && l.inBodies == nil
+	return l.Token == "" && !l.byName && l.inBodies == nil
 }
 
 // enter waits until the login may be used. It fails without a call when Jira

@@ -36,6 +36,8 @@ type call struct {
 	// not cut off by a caller who goes away, only by his deadline.
 	once   bool
 	urgent bool // goes before others where the gate is narrow
+
+	changesPassword bool // its success does, to the login's other one
 }
 
 // answer is what came back, its body read to the end.
@@ -122,6 +124,16 @@ func (c *Client) try(ctx context.Context, cl call) (*answer, *Error) {
 	}
 	defer func() { c.site.gate.leave(err, ctx.Err() != nil, time.Since(began)) }()
 	a, err := c.send(ctx, cl)
+	if c.login.takesOther(err) {
+		if cl.changesPassword {
+			c.login.wasChanged(true)
+			return nil, err // it may be changed already: the next call tells
+		}
+		a, err = c.send(ctx, cl)
+	}
+	if err == nil && cl.changesPassword {
+		c.login.wasChanged(false)
+	}
 	c.login.judge(err) // before the gate lets the next one in
 	return a, err
 }
@@ -174,7 +186,7 @@ func (c *Client) build(ctx context.Context, cl call) (*http.Request, error) {
 		URL:    &u,
 		Host:   u.Host,
 		// The values are shared between requests: nobody changes them.
-		Header: maps.Clone(c.login.headers),
+		Header: maps.Clone(*c.login.headers.Load()),
 	}
 	if cl.body != nil {
 		b, err := json.Marshal(cl.body)
