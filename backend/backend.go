@@ -39,14 +39,15 @@ const (
 
 type backend struct {
 	*framework.Backend
-	now     func() time.Time
-	storage logical.Storage // for what nobody has requested
-	ledger  *ledger.Ledger
-	sites   sites
-	mount   mountID
-	decoded decoded
-	worker  worker
-	tidying tidying
+	now       func() time.Time
+	storage   logical.Storage // for what nobody has requested
+	ledger    *ledger.Ledger
+	sites     sites
+	mount     mountID
+	decoded   decoded
+	worker    worker
+	tidying   tidying
+	rotations rotations
 
 	reviewing atomic.Bool // a review is under way
 
@@ -97,6 +98,12 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 			b.pathListRoles(),
 			b.pathCheck(),
 			b.pathCreds(),
+			b.pathStaticRoles(),
+			b.pathListStaticRoles(),
+			b.pathStaticCreds(),
+			b.pathRotateRoot(),
+			b.pathRotateAccount(),
+			b.pathRotateRole(),
 			b.pathTidy(),
 			b.pathTidyStatus(),
 			b.pathTidyCancel(),
@@ -110,7 +117,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 			b.secret(apiTokenSecret),
 		},
 		PathsSpecial: &logical.Paths{
-			SealWrapStorage: []string{configKey, accountsPrefix, retiredPrefix},
+			SealWrapStorage: []string{configKey, accountsPrefix, retiredPrefix, staticRolesPrefix},
 		},
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,

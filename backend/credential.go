@@ -2,6 +2,7 @@ package backend
 
 import (
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 
@@ -15,6 +16,12 @@ type credential struct {
 	Token    string `json:"token"`
 	Password string `json:"password"`
 	UserKey  string `json:"user_key"` // Jira's own key of the user, which survives a rename
+
+	// OwnTokenID is Jira's id of Token, where the operator who brought it has told it.
+	OwnTokenID string `json:"own_token_id,omitempty"`
+
+	rotated  // what the engine has made of it
+	schedule // when it makes another
 }
 
 // credentialFields are the fields of a credential in a request.
@@ -34,12 +41,17 @@ func credentialFields(of string) map[string]*framework.FieldSchema {
 			Description:  "Password of " + of + ", for Basic authentication. Replaces the token. Never read back.",
 			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
 		},
+		"own_token_id": {
+			Type:        framework.TypeString,
+			Description: "Jira's id of the token that is given here. By it a tidy tells it from others of the user, and a rotation can end it, and know when it expires. A new token without it clears it.",
+		},
 	}
 }
 
 // update takes over what was sent.
 func (c *credential) update(f fields) error {
 	before := *c
+	c.schedule.update(f)
 	newToken, err := changeSecret(f, "token", &c.Token)
 	if err != nil {
 		return err
@@ -63,16 +75,41 @@ func (c *credential) update(f fields) error {
 	if strings.Contains(c.Username, ":") || strings.TrimSpace(c.Username) != c.Username {
 		return mistakef("username holds a colon, or a space at its end: no login name does") // it may hold a password, too
 	}
-	if *c != before {
+	sameLogin := c.Token == before.Token && c.Password == before.Password
+	if !sameLogin || c.Username != before.Username {
 		c.UserKey = "" // until Jira has told it
 	}
+	if !sameLogin {
+		c.rotated = rotated{} // which is ended, as nobody keeps it any more
+	}
+	if !change(f, "own_token_id", &c.OwnTokenID) && c.Token != before.Token {
+		c.OwnTokenID = ""
+	}
 	return nil
+}
+
+// validateKept refuses what cannot work of a user's credential, whatever Jira says.
+func (c *credential) validateKept() error {
+	switch {
+	case c.OwnTokenID != "" && c.Token == "":
+		return mistakef("own_token_id is the id of a token, and the engine logs in with a password")
+	case c.OwnTokenID != "" && c.RecordID != "":
+		return mistakef("own_token_id is of a token that was brought, and the engine has replaced that one: it knows its own")
+	}
+	return c.schedule.validate()
 }
 
 // sentCredential tells whether a request brings a token, a password or a client
 // secret, be it the same as before.
 func sentCredential(d *framework.FieldData) bool {
 	return d.Raw["token"] != nil || d.Raw["password"] != nil || d.Raw["client_secret"] != nil
+}
+
+// begun notes when a credential that was written became the one in use.
+func (c *credential) begun(now time.Time) {
+	if c.Since == 0 && c.kind() != "" {
+		c.Since = now.Unix()
+	}
 }
 
 // kind is what reads show in place of the credential: "token", "password", or
@@ -88,7 +125,11 @@ func (c *credential) kind() string {
 }
 
 func (c *credential) login() jira.Login {
-	return jira.Login{Username: c.Username, Key: c.UserKey, Token: c.Token, Password: c.Password}
+	l := jira.Login{Username: c.Username, Key: c.UserKey, Token: c.Token, Password: c.Password}
+	if c.Password != "" {
+		l.Next = c.Next
+	}
+	return l
 }
 
 // belongsTo takes over who Jira says the credential's user is. It refuses

@@ -104,6 +104,7 @@ func (e *engine) setup() {
 	e.t.Helper()
 	e.backend = newBackend(e.storage, func() time.Time { return time.Now().Add(time.Duration(e.clock.Load())) })
 	e.sites.pause = time.Microsecond
+	e.rotations.tends = true // by whoever calls [engine.tended]
 	err := e.Setup(e.t.Context(), &logical.BackendConfig{
 		StorageView: e.storage,
 		System:      e.system,
@@ -117,6 +118,7 @@ func (e *engine) setup() {
 // works starts the worker, as Vault does.
 func (e *engine) works() {
 	e.t.Helper()
+	e.rotations.turned()
 	if err := e.Initialize(e.t.Context(), &logical.InitializationRequest{Storage: e.storage}); err != nil {
 		e.t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 
 // records returns the ids of an account's records in order, of all accounts'
 // that there are where account is empty: those of retired ones stand in nobody's
-// way.
+// way, and neither does what the engine itself logs in with.
 func (b *backend) records(account string) []string {
 	accounts := []string{account}
 	if account == "" {
@@ -28,7 +28,8 @@ func (b *backend) records(account string) []string {
 	}
 	var ids []string
 	for _, account := range accounts {
-		ids = append(ids, b.ledger.IDs(account)...)
+		own := b.ledger.Own(account)
+		ids = append(ids, slices.DeleteFunc(b.ledger.IDs(account), func(id string) bool { return slices.Contains(own, id) })...)
 	}
 	slices.Sort(ids)
 	return ids
@@ -92,7 +93,7 @@ func (b *backend) release(ctx context.Context, req *logical.Request, force bool,
 	}
 	left := 0
 	for _, account := range accounts {
-		n, err := b.retire(ctx, req.Storage, account)
+		n, _, err := b.retire(ctx, req.Storage, account, b.records(account))
 		if err != nil {
 			return nil, err
 		}
@@ -100,6 +101,50 @@ func (b *backend) release(ctx context.Context, req *logical.Request, force bool,
 	}
 	if left > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d tokens are not proven gone from Jira yet: the engine goes on trying, and keeps what it takes to log in, sealed, until they are", left))
+	}
+	return warnings, nil
+}
+
+// removeReleased removes what lies under key, and with it the login called name,
+// once what stands in the way of that is released: what account has, or anybody
+// where it is empty. The token that the engine itself has made to log in with is
+// ended last, by itself.
+func (b *backend) removeReleased(ctx context.Context, req *logical.Request, force bool, account, name, key string) (warnings []string, err error) {
+	if !b.rotations.begin(name) {
+		return nil, retryLater("it is being rotated this moment: try again")
+	}
+	defer b.rotations.end(name)
+	retired := ""
+	err = func() (err error) {
+		b.resources.Lock()
+		defer b.resources.Unlock()
+		if account != "" {
+			if err := b.namedByNoRole(ctx, req.Storage, account); err != nil {
+				return err
+			}
+		}
+		if warnings, err = b.release(ctx, req, force, account); err != nil {
+			return err
+		}
+		if own := b.ledger.Own(name); len(own) > 0 {
+			if err := b.ledgerIsWhole(); err != nil {
+				return err
+			}
+			if _, retired, err = b.retire(ctx, req.Storage, name, own); err != nil {
+				return err
+			}
+		}
+		return remove(ctx, &b.decoded, req.Storage, key)
+	}()
+	if err != nil || retired == "" {
+		return warnings, err
+	}
+	b.settleAccounts(ctx, req, false, retired)
+	if err := b.dropRetired(ctx, retired); err != nil { // within a minute it is tried again
+		b.log(req).Warn("what a deleted account logged in with could not be removed yet", "error", err)
+	}
+	if n := len(b.ledger.IDs(retired)); n > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d tokens that the engine logged in with are not proven gone from Jira yet: it goes on trying", n))
 	}
 	return warnings, nil
 }
@@ -113,7 +158,8 @@ func (b *backend) giveUp(ctx context.Context, accounts ...string) error {
 		for _, id := range b.ledger.IDs(account) {
 			r, err := b.ledger.Read(ctx, id)
 			// An access token only its own end ends: nobody could pay that debt.
-			if err == nil && r.State == ledger.Issued && r.Type != credentialTypeOAuth2 {
+			// What the engine logs in with goes last.
+			if err == nil && r.State == ledger.Issued && r.Type != credentialTypeOAuth2 && r.Kept != ledger.KeptOwn {
 				err = b.ledger.Owe(ctx, id, "")
 			}
 			if err != nil && !errors.Is(err, ledger.ErrMissing) {
@@ -127,6 +173,7 @@ func (b *backend) giveUp(ctx context.Context, accounts ...string) error {
 // whatIsHeld says what the records of account are, and how to get rid of them.
 func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account string, ids []string) error {
 	commands := map[string]bool{}
+	var static []string
 	intents, owed := 0, 0
 	// A handful of records is enough to name the roles of one account.
 	for _, id := range ids[:min(len(ids), 100)] {
@@ -139,6 +186,8 @@ func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account 
 			intents++
 		case r.State == ledger.Owed:
 			owed++
+		case r.Kept != "":
+			static = append(static, strings.TrimPrefix(r.Role, staticName("")))
 		case account == "":
 			commands["vault lease revoke -sync -prefix "+req.MountPoint+"creds/"] = true
 		default: // a lease's path starts with its role's
@@ -148,6 +197,9 @@ func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account 
 	var why []string
 	if len(commands) > 0 {
 		why = append(why, "leases hold tokens, end them: "+strings.Join(slices.Sorted(maps.Keys(commands)), " && "))
+	}
+	if len(static) > 0 {
+		why = append(why, "static roles hand out tokens, delete them: "+strings.Join(slices.Compact(slices.Sorted(slices.Values(static))), ", "))
 	}
 	if owed > 0 {
 		why = append(why, fmt.Sprintf("%d tokens are revoked, but Jira has not ended them yet: the engine goes on trying, and its log says why it failed; force=true does not wait for them", owed))

@@ -76,7 +76,113 @@ func scenarios() []scenario {
 			b.t.Fatal(err)
 		}
 	}
+	rotated := func(key, path string) func(*bench) {
+		return func(b *bench) { b.wantRotated(key, path) }
+	}
+	const myself, account = "GET api/2/myself", "put accounts/ci-bot"
 	return []scenario{
+		{
+			name:   "rotate a token",
+			before: func(b *bench) { b.tends = true; b.knowsItsToken(); issue(b) },
+			run:    rotated("accounts/ci-bot", "rotate-account/ci-bot"),
+			steps:  []string{list, intended, post, issued, account, myself, account},
+		},
+		{
+			name: "rotate a token when it is due",
+			before: func(b *bench) {
+				b.tends = true
+				b.knowsItsToken()
+				b.write("accounts/ci-bot", map[string]any{"rotation_period": "20h"})
+			},
+			wait:    20*time.Hour + time.Minute,
+			run:     func(b *bench) { b.tended() },
+			unasked: true,
+			steps:   []string{list, intended, post, issued, account, myself, account},
+		},
+		{
+			name: "rotate a token, and end the last",
+			before: func(b *bench) {
+				b.tends = true
+				b.knowsItsToken()
+				rotated("", "rotate-account/ci-bot")(b)
+			},
+			wait:    6 * time.Minute,
+			run:     func(b *bench) { b.tended(); b.worked() },
+			unasked: true,
+			steps:   []string{owed, account, end, forgotten},
+		},
+		{
+			name:   "rotate a password",
+			before: func(b *bench) { b.tends = true; b.byPassword(); issue(b) },
+			run:    rotated("accounts/ci-bot", "rotate-account/ci-bot"),
+			steps:  []string{myself, account, "PUT api/2/myself/password", myself, account},
+		},
+		{
+			name: "rotate a password, its answer lost",
+			before: func(b *bench) {
+				b.tends = true
+				b.byPassword()
+			},
+			run:     rotated("accounts/ci-bot", "rotate-account/ci-bot"),
+			weather: []jiratest.Fault{{Method: "PUT", Nth: 1, Do: jiratest.LoseAnswer}},
+			steps:   []string{myself, account, "PUT api/2/myself/password", myself, account},
+		},
+		{
+			name:   "rotate the root",
+			before: func(b *bench) { b.tends = true; users(b) },
+			run:    rotated("config", "rotate-root"),
+			steps:  []string{list, intended, post, issued, "put config", myself, "put config"},
+		},
+		{
+			name:   "a static role is made",
+			before: func(b *bench) { b.tends = true },
+			run: func(b *bench) {
+				b.wantWritten("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "40h"})
+			},
+			steps: []string{"put static-roles/legacy", list, intended, post, issued, "put static-roles/legacy", myself, "put static-roles/legacy"},
+		},
+		{
+			name: "rotate a static role",
+			before: func(b *bench) {
+				b.tends = true
+				b.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "40h"})
+			},
+			run:   rotated("static-roles/legacy", "rotate-role/legacy"),
+			steps: []string{list, intended, post, issued, "put static-roles/legacy", myself, "put static-roles/legacy"},
+		},
+		{
+			name: "delete a static role",
+			before: func(b *bench) {
+				b.tends = true
+				b.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "40h"})
+			},
+			run: func(b *bench) {
+				b.want(func() bool {
+					_, ok := b.ask(b.t.Context(), logical.DeleteOperation, "static-roles/legacy", nil)
+					return ok
+				})
+			},
+			steps: []string{"delete static-roles/legacy", owed, end, forgotten},
+		},
+		{
+			name: "delete an account that logs in with its own token",
+			before: func(b *bench) {
+				b.tends = true
+				b.knowsItsToken()
+				rotated("", "rotate-account/ci-bot")(b)
+				b.pass(10 * time.Minute)
+				b.tended()
+				b.worked()
+				b.must(logical.DeleteOperation, "roles/readonly", nil)
+			},
+			run: func(b *bench) {
+				b.want(func() bool {
+					_, ok := b.ask(b.t.Context(), logical.DeleteOperation, "accounts/ci-bot", nil)
+					return ok
+				})
+			},
+			steps: []string{retire, owed, "delete accounts/ci-bot", end, forgotten},
+		},
 		{
 			name:   "exclusive: revoke",
 			before: siblings,
@@ -454,6 +560,30 @@ func (b *bench) exclusive() {
 	b.jira.AddUser(jiratest.User{Name: "sole-bot", Password: "a password of sole-bot's"})
 	b.write("accounts/sole", map[string]any{"username": "sole-bot", "password": "a password of sole-bot's", "exclusive": true})
 	b.write("roles/readonly", map[string]any{"accounts": "sole"})
+}
+
+// wantRotated has an operator rotate what lies under key until that has gone well.
+// One who sees that it was rotated, though he did not hear so, is content.
+func (b *bench) wantRotated(key, path string) {
+	b.t.Helper()
+	b.rotated = key
+	b.want(func() bool {
+		_, ok := b.ask(b.t.Context(), logical.UpdateOperation, path, nil)
+		return ok
+	})
+}
+
+// knowsItsToken has the account's token be one whose id is known.
+func (b *bench) knowsItsToken() {
+	b.t.Helper()
+	b.pass(b.world.lag)
+	b.write("accounts/ci-bot", map[string]any{"own_token_id": strconv.FormatInt(b.jira.Tokens("ci-bot")[0].ID, 10)})
+}
+
+// byPassword has the account log in with its password.
+func (b *bench) byPassword() {
+	b.t.Helper()
+	b.write("accounts/ci-bot", map[string]any{"password": b.passwordOf("ci-bot")})
 }
 
 // service has the role hand out access tokens, which can be revoked at address.

@@ -272,6 +272,9 @@ func runCase(t *testing.T, s scenario, w world, c cut, clean []step) []step {
 	b.heal()
 	b.patient(10)
 	b.goesOn(c.kind.lands)
+	if b.tends {
+		b.oneIsInUse()
+	}
 	b.nothingHeld()
 	if keys, err := b.disk.List(t.Context(), retiredPrefix); len(keys) != 0 || err != nil {
 		t.Errorf("what retired accounts log in with is kept: %v, %v", keys, err)

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -37,9 +38,11 @@ type bench struct {
 	healed time.Time     // since when nothing is cut any more, by Vault's clock
 	wrong  time.Duration // what the engine's clock is ahead of Vault's
 
-	sole   bool // the role's account is exclusive
-	users  bool // the role hands out throw-away users
-	strays bool // Jira has tokens of ours that nobody has told the ledger of
+	sole    bool   // the role's account is exclusive
+	tends   bool   // something is rotated
+	users   bool   // the role hands out throw-away users
+	rotated string // the storage key of what was asked to be rotated
+	strays  bool   // Jira has tokens of ours that nobody has told the ledger of
 }
 
 // held is a lease as Vault keeps it. Times are by Vault's clock.
@@ -216,10 +219,119 @@ func (b *bench) worked() {
 	})
 }
 
+// tended has what is rotated looked after.
+func (b *bench) tended() {
+	b.t.Helper()
+	if !b.tends {
+		return
+	}
+	b.attempt(func() {
+		if b.wire.crashed() || !b.ledger.Whole() {
+			return
+		}
+		if err := b.tend(b.t.Context()); err != nil {
+			b.t.Log(err)
+		}
+	})
+}
+
+// keeps are the ledger's ids of the tokens that the engine, or a static role, uses,
+// or is about to, or has used until a moment ago.
+func (b *bench) keeps() map[string]bool {
+	b.t.Helper()
+	ids := map[string]bool{}
+	for _, prefix := range []string{accountsPrefix, staticRolesPrefix} {
+		names, err := b.disk.List(b.t.Context(), prefix)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for _, name := range names {
+			c, err := load[staticRole](b.t.Context(), &decoded{}, b.disk, prefix+name) // which an account is, too
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			ids[c.RecordID], ids[c.NextID], ids[c.PreviousID] = true, true, true
+		}
+	}
+	if c, err := load[config](b.t.Context(), &decoded{}, b.disk, configKey); err != nil {
+		b.t.Fatal(err)
+	} else if c != nil {
+		ids[c.Admin.RecordID], ids[c.Admin.NextID], ids[c.Admin.PreviousID] = true, true, true
+	}
+	delete(ids, "")
+	return ids
+}
+
+// kept are the names of the tokens of keeps.
+func (b *bench) kept() []string {
+	var names []string
+	records := b.stored()
+	for id := range b.keeps() {
+		if r := records[id]; r != nil {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
+
+// oneIsInUse asserts that each of what is rotated has one credential, which works,
+// and takes all of it away.
+func (b *bench) oneIsInUse() {
+	b.t.Helper()
+	b.on(11 * time.Minute) // past every overlap, and once more for what that ends
+	b.on(time.Minute)
+	for id := range b.keeps() {
+		if r := b.stored()[id]; r == nil || r.State != ledger.Issued {
+			b.t.Errorf("what is in use has the record %+v", r)
+		}
+	}
+	logins := map[string]credential{}
+	for _, prefix := range []string{accountsPrefix, staticRolesPrefix} {
+		names, err := b.disk.List(b.t.Context(), prefix)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for _, name := range names {
+			c, err := load[staticRole](b.t.Context(), &decoded{}, b.disk, prefix+name)
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			logins[prefix+name] = c.credential
+		}
+	}
+	if c, err := b.loadConfig(b.t.Context(), b.disk); err == nil && c.Admin.kind() != "" {
+		logins[configKey] = c.Admin
+	}
+	own := map[string]int{}
+	for name, c := range logins {
+		if c.RotatedAt == 0 && b.rotated == name {
+			b.t.Errorf("%s was never rotated", name)
+		}
+		if c.Next != "" || c.PreviousEnd != 0 {
+			b.t.Errorf("the rotation of %s has no end", name)
+		}
+		if c.Token != "" && b.call(c.Token) != http.StatusOK || c.Password != "" && b.passwordOf(c.Username) != c.Password {
+			b.t.Errorf("what is stored of %s does not work", name)
+		}
+		if c.RecordID != "" {
+			own[c.Username]++
+		}
+	}
+	alive := b.alive()
+	for _, n := range own {
+		alive = alive[min(n, len(alive)):]
+	}
+	if len(alive) > 0 {
+		b.t.Errorf("more is alive than is in use, by %d: %v", len(alive), b.alive())
+	}
+	b.dismantled()
+}
+
 // start brings a node to life on what storage holds, and reads the ledger once.
 func (b *bench) start() {
 	b.backend = newBackend(b.engine.storage, b.now)
 	b.sites.pause = time.Microsecond // a case takes a day, and no time
+	b.rotations.tends = true         // by the bench
 	err := b.Setup(b.t.Context(), &logical.BackendConfig{
 		StorageView: b.engine.storage, System: b.system,
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: b.log}),
@@ -267,6 +379,7 @@ func (b *bench) holds() {
 	b.t.Helper()
 	now := b.vaultNow()
 	recovered := now.Sub(b.healed) >= 2*time.Minute
+	kept := b.keeps()
 	records := b.stored()
 	known, living := map[string]bool{}, map[string]bool{} // Jira's ids, to Vault
 	for _, h := range b.leases {
@@ -304,6 +417,7 @@ func (b *bench) holds() {
 		}
 		// The end is in doubt until it has passed by both clocks.
 		switch {
+		case r != nil && kept[r.ID] && r.State == ledger.Issued:
 		case r == nil && !b.strays && !known[fmt.Sprint(tok.ID)]:
 			b.t.Errorf("token %q works, and the ledger does not know it", tok.Name)
 		case r != nil && r.State == ledger.Issued && r.TokenID == fmt.Sprint(tok.ID) && !b.asked(r.ID) &&
@@ -326,7 +440,8 @@ func (b *bench) nothingLives() {
 			b.t.Errorf("past the end of every lease, user %q is there", name)
 		}
 	}
-	if names := b.alive(); len(names) > 0 {
+	kept := b.kept()
+	if names := slices.DeleteFunc(b.alive(), func(name string) bool { return slices.Contains(kept, name) }); len(names) > 0 {
 		b.t.Errorf("past the end of every lease, these work: %v", names)
 	}
 }
@@ -346,6 +461,7 @@ func (b *bench) on(d time.Duration) {
 			b.end(h, true)
 		}
 	}
+	b.tended()
 	b.worked()
 	b.worker.running.Store(true) // in worked, that is, so that no other is started
 	if _, err := b.HandleRequest(b.t.Context(), &logical.Request{Operation: logical.RollbackOperation, MountPoint: "jira/", Storage: b.engine.storage}); err != nil {
@@ -403,7 +519,7 @@ func (b *bench) land() {
 	b.t.Helper()
 	for _, r := range b.stored() {
 		if r.State == ledger.Intended {
-			if b.users {
+			if r.Type == credentialTypeUser {
 				b.jira.AddUser(jiratest.User{Name: r.Username})
 			}
 			b.jira.Mint(r.Username, r.Name, 1)

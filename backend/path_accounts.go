@@ -26,7 +26,6 @@ type account struct {
 	MaxTokens  int    `json:"max_tokens"`
 	AllowAdmin bool   `json:"allow_admin"`
 	Exclusive  bool   `json:"exclusive"`
-	OwnTokenID string `json:"own_token_id"` // Jira's id of Token, where the operator has told it
 	AccountID  string `json:"account_id,omitempty"`
 	credential
 	service
@@ -79,13 +78,10 @@ func (b *backend) pathAccounts() *framework.Path {
 		},
 		"exclusive": {
 			Type:        framework.TypeBool,
-			Description: "All tokens of the user are the engine's: whatever it did not make itself is deleted with each revoke and each tidy, for a reader may have made it with his token. Needs a password, for the engine could not tell a token that it was given from the others.",
-		},
-		"own_token_id": {
-			Type:        framework.TypeString,
-			Description: "Jira's id of the token that the engine was given to log in with, which a tidy then tells from others of the user. A new token without it clears it.",
+			Description: "All tokens of the user are the engine's: whatever it did not make itself is deleted with each revoke and each tidy, for a reader may have made it with his token. Needs a password, or a token that the engine minted itself (rotate-account first), for it could not tell one that it was given from the others.",
 		},
 	})
+	maps.Copy(fields, rotationFields())
 	return &framework.Path{
 		Pattern:        "accounts/(?P<name>[^/]+)",
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
@@ -96,22 +92,22 @@ func (b *backend) pathAccounts() *framework.Path {
 			what:   "an account",
 			read:   b.readAccount, write: b.writeAccount, remove: b.deleteAccount,
 			forwardReads: true, // only the active node knows what is held
-			answer: answerFields(fields, map[string]*framework.FieldSchema{
+			answer: answerFields(fields, merged(rotationAnswer(), map[string]*framework.FieldSchema{
 				"credential_kind": {Type: framework.TypeString, Description: "What the engine logs in with: token or password."},
 				"review_finding":  {Type: framework.TypeString, Description: "What the last daily review found: the user deactivated, renamed or promoted, or the credential refused. Empty if nothing."},
 				"reviewed_at":     {Type: framework.TypeString, Description: "When that was, RFC 3339 in UTC. Empty before the first."},
 				"user_key":        {Type: framework.TypeString, Description: "Jira's own key of the user, which survives a rename."},
 				"held":            {Type: framework.TypeInt, Description: "How many tokens of leases the account holds."},
 				"room":            {Type: framework.TypeInt, Description: "How many more it can hold; -1 of a service account, which knows no end."},
-			}, "name", "token", "password", "client_secret", "force"),
+			}), "name", "token", "password", "client_secret", "force"),
 			request: map[string]any{"username": "ci-bot", "token": "@token"},
 			change:  map[string]any{"max_tokens": 20},
-			example: map[string]any{
+			example: merged(rotationExample(), map[string]any{
 				"type": "user", "username": "ci-bot", "user_key": "JIRAUSER10100", "credential_kind": "token",
 				"max_tokens": 10, "held": 3, "room": 5, "allow_admin": false, "exclusive": false, "own_token_id": "401", "account_id": "",
 				"review_finding": "", "reviewed_at": "2026-03-02T08:15:09Z",
 				"client_id": "", "token_url": "", "revocation_url": "", "scopes": []string{},
-			},
+			}),
 		}),
 		HelpSynopsis: "The Jira users that tokens are minted for.",
 		HelpDescription: strings.TrimSpace(`
@@ -162,7 +158,6 @@ func (a *account) update(f fields) error {
 	change(f, "max_tokens", &a.MaxTokens)
 	change(f, "allow_admin", &a.AllowAdmin)
 	change(f, "exclusive", &a.Exclusive)
-	before := a.Token
 	if err := a.credential.update(f); err != nil {
 		return err
 	}
@@ -179,15 +174,14 @@ func (a *account) update(f fields) error {
 	scopes := strings.Fields(a.Scopes)
 	change(f, "scopes", &scopes)
 	a.Scopes = strings.Join(strings.Fields(strings.Join(scopes, " ")), " ")
-	if !change(f, "own_token_id", &a.OwnTokenID) && a.Token != before {
-		a.OwnTokenID = ""
-	}
 	return nil
 }
 
 // validate refuses what cannot work, whatever Jira says.
 func (a *account) validate() error {
 	switch {
+	case a.Type != accountTypeUser && a.schedule != schedule{Overlap: a.Overlap}:
+		return mistakef("rotation_period, rotation_schedule and what goes with them are for type=user: no documented call rotates what a service account logs in with")
 	case a.Type == accountTypeOAuth2:
 		if a.Username != "" || a.kind() != "" || a.AllowAdmin || a.Exclusive || a.OwnTokenID != "" {
 			return mistakef("username, token, password, allow_admin, exclusive and own_token_id are for type=user: a service account has client_id and client_secret")
@@ -210,14 +204,12 @@ func (a *account) validate() error {
 		return mistakef("token or password is missing: what the engine logs in with as %q", a.Username)
 	case a.MaxTokens < 1:
 		return mistakef("max_tokens must be 1 or more")
-	case a.OwnTokenID != "" && a.Token == "":
-		return mistakef("own_token_id is the id of a token, and the engine logs in with a password")
-	case a.Exclusive && a.Token != "":
-		return mistakef("exclusive needs a password: the engine cannot tell the token that it was given from those that readers may make, and would delete it with them")
+	case a.Exclusive && a.Token != "" && a.RecordID == "":
+		return mistakef("exclusive needs a password, or a token that the engine minted itself: it cannot tell the one that it was given from those that readers may make, and would delete it with them; rotate the account first, with rotate-account")
 	case a.places() < 1:
 		return mistakef("max_tokens=%d leaves no room for tokens of leases: the engine logs in with one, and keeps one free for its replacement", a.MaxTokens)
 	}
-	return nil
+	return a.validateKept()
 }
 
 // places is how many tokens of leases the account can hold. A token that the
@@ -240,6 +232,18 @@ func (b *backend) loadAccount(ctx context.Context, s logical.Storage, name strin
 		return nil, mistakef("there is no account %q", name)
 	}
 	return a, err
+}
+
+// loginOf returns the account called name, or the config's admin as one.
+func (b *backend) loginOf(ctx context.Context, s logical.Storage, name string) (*account, error) {
+	if name != adminAccount {
+		return b.loadAccount(ctx, s, name)
+	}
+	c, err := b.loadConfig(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return c.adminAsAccount(), nil
 }
 
 // accountOf returns the name of the account, other than except, that c's user
@@ -274,6 +278,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		if err := a.validate(); err != nil {
 			return nil, err
 		}
+		a.begun(b.now())
 		if before != nil && before.Type != a.Type {
 			return nil, mistakef("the type of account %q is %s and cannot be changed: delete it, and write it anew", name, before.Type)
 		}
@@ -296,6 +301,9 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		}
 		var moved []string
 		if moves {
+			if err := b.logsInWithItsOwn(name); err != nil {
+				return nil, err
+			}
 			b.settleAccounts(ctx, req, true, name)
 			if moved, err = b.aliveAt(ctx, req, c, name, a); err != nil {
 				return nil, fmt.Errorf("the user cannot be changed: %w", err)
@@ -309,7 +317,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 			if err := b.userIsFree(ctx, req.Storage, now, name, a); err != nil {
 				return false, err
 			}
-			return !moves || slices.Equal(moved, b.records(name)), nil
+			return !moves || slices.Equal(moved, b.records(name)) && b.logsInWithItsOwn(name) == nil, nil
 		}, nil
 	})
 	if err != nil {
@@ -321,6 +329,19 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 	b.rouse()
 	b.log(req).Info("account written", "account", name)
 	return warned(warnings), nil
+}
+
+// logsInWithItsOwn refuses another user for an account, or for the config's admin,
+// of whom the ledger has tokens that the engine minted for itself: nobody else can
+// end them.
+func (b *backend) logsInWithItsOwn(name string) error {
+	if err := b.ledgerIsWhole(); err != nil {
+		return err
+	}
+	if len(b.ledger.Own(name)) > 0 {
+		return mistakef("the user cannot be changed: the engine has minted tokens of his to log in with, which only he can end; write a password or another token of his first, and try again when they are ended")
+	}
+	return nil
 }
 
 // trialClient returns a client for checking a before it is stored. A login
@@ -380,8 +401,8 @@ func (b *backend) verifyUser(ctx context.Context, client *jira.Client, c *config
 }
 
 // ownsItsToken refuses an own_token_id that is none of the user's, or that bears
-// the name of one that an engine made.
-func (a *account) ownsItsToken(ctx context.Context, client *jira.Client) error {
+// the name of one that an engine made, and takes over when the token expires.
+func (a *credential) ownsItsToken(ctx context.Context, client *jira.Client) error {
 	if a.OwnTokenID == "" {
 		return nil
 	}
@@ -395,6 +416,10 @@ func (a *account) ownsItsToken(ctx context.Context, client *jira.Client) error {
 	}
 	if _, _, made := ledger.ParseName(tokens[i].Name); made {
 		return mistakef("own_token_id %q is token %q, which an engine made for a lease: name the one that you gave", a.OwnTokenID, tokens[i].Name)
+	}
+	a.Expires = 0
+	if !tokens[i].Expires.IsZero() {
+		a.Expires = tokens[i].Expires.Unix()
 	}
 	return nil
 }
@@ -428,7 +453,8 @@ func (b *backend) readAccount(ctx context.Context, req *logical.Request, d *fram
 	if err != nil {
 		return nil, err
 	}
-	return &logical.Response{Data: map[string]any{
+	data := b.rotationData(&a.schedule, &a.rotated, name)
+	maps.Copy(data, map[string]any{
 		"review_finding":  found,
 		"reviewed_at":     at,
 		"type":            a.Type,
@@ -446,7 +472,8 @@ func (b *backend) readAccount(ctx context.Context, req *logical.Request, d *fram
 		"token_url":       a.TokenURL,
 		"revocation_url":  a.RevocationURL,
 		"scopes":          append([]string{}, strings.Fields(a.Scopes)...),
-	}}, nil
+	})
+	return &logical.Response{Data: data}, nil
 }
 
 // room is how many more tokens the account can hold, -1 where there is no end.
@@ -476,23 +503,15 @@ func (b *backend) deleteAccount(ctx context.Context, req *logical.Request, d *fr
 		return nil, err
 	}
 	if err := b.namedByNoRole(ctx, req.Storage, name); err != nil { // or force would end its tokens for nothing
-		return nil, err
+		return nil, fmt.Errorf("account %q cannot be deleted: %w", name, err)
 	}
 	force := forced(d)
 	if err := b.clear(ctx, req, force, name); err != nil {
 		return nil, err
 	}
-	b.resources.Lock()
-	defer b.resources.Unlock()
-	if err := b.namedByNoRole(ctx, req.Storage, name); err != nil {
-		return nil, err
-	}
-	warnings, err := b.release(ctx, req, force, name)
+	warnings, err := b.removeReleased(ctx, req, force, name, name, accountsPrefix+name)
 	if err != nil {
 		return nil, fmt.Errorf("account %q cannot be deleted: %w", name, err)
-	}
-	if err := remove(ctx, &b.decoded, req.Storage, accountsPrefix+name); err != nil {
-		return nil, err
 	}
 	b.sites.forget(name)
 	b.rouse()
@@ -506,7 +525,20 @@ func (b *backend) namedByNoRole(ctx context.Context, s logical.Storage, name str
 		return err
 	}
 	if len(roles) > 0 {
-		return mistakef("account %q cannot be deleted: roles name it: %s; take it out of them, or delete them, first", name, strings.Join(roles, ", "))
+		return mistakef("roles name it: %s; take it out of them, or delete them, first", strings.Join(roles, ", "))
+	}
+	static, err := s.List(ctx, staticRolesPrefix)
+	if err != nil {
+		return err
+	}
+	for _, role := range static {
+		r, err := load[staticRole](ctx, &b.decoded, s, staticRolesPrefix+role)
+		if err != nil {
+			return err
+		}
+		if r != nil && r.Account == name {
+			return mistakef("static role %q hands out a token of it: delete that first", role)
+		}
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 
 func configFields() map[string]*framework.FieldSchema {
 	fields := credentialFields("a Jira administrator")
+	maps.Copy(fields, rotationFields())
 	maps.Copy(fields, map[string]*framework.FieldSchema{
 		"force": forceField(),
 		"url": {
@@ -110,19 +111,20 @@ func (b *backend) pathConfig() *framework.Path {
 			suffix: "configuration",
 			what:   "the configuration",
 			read:   b.readConfig, write: b.writeConfig, remove: b.deleteConfig,
-			answer: answerFields(fields, map[string]*framework.FieldSchema{
+			forwardReads: true, // only the active node knows what has failed
+			answer: answerFields(fields, merged(rotationAnswer(), map[string]*framework.FieldSchema{
 				"credential_kind": {Type: framework.TypeString, Description: "What the admin's credential is: token, password, or empty for none."},
 				"version":         {Type: framework.TypeString, Description: "Version of Jira when the configuration was written; empty where Jira did not say."},
-			}, "token", "password", "client_key", "force"),
+			}), "token", "password", "client_key", "force"),
 			request: map[string]any{"url": "https://jira.example.com"},
 			change:  map[string]any{"request_timeout": "5s"},
-			example: map[string]any{
+			example: merged(rotationExample(), map[string]any{
 				"url": "https://jira.example.com", "ca_cert": "", "client_cert": "", "tls_server_name": "",
 				"tls_min_version": "tls12", "tls_skip_verify": false, "allow_http": false, "proxy_url": "",
 				"request_timeout": 10, "max_concurrent_requests": 10, "max_token_days": 365, "verify_connection": true, "password_policy": "",
 				"deployment": "datacenter", "cloud_id": "", "allow_undocumented_api": false,
-				"username": "", "credential_kind": "", "version": "10.3.2",
-			},
+				"username": "", "credential_kind": "", "version": "10.3.2", "own_token_id": "",
+			}),
 		}),
 		HelpSynopsis: "The Jira site, and how to reach it.",
 		HelpDescription: strings.TrimSpace(`
@@ -213,6 +215,8 @@ func (c *config) validate() error {
 		return cloudRefused
 	case c.cloud() && (c.Admin.Username != "" || c.Admin.Password != ""):
 		return mistakef("deployment=cloud has no administrator to log in as: what it can have is token, an API key of the organisation, for accounts of type=%s", accountTypeAPIToken)
+	case c.cloud() && (c.Admin.OwnTokenID != "" || c.Admin.schedule != schedule{Overlap: c.Admin.Overlap}):
+		return mistakef("own_token_id, rotation_period, rotation_schedule and what goes with them are for deployment=datacenter: no documented call rotates an organisation's API key")
 	case !c.cloud() && c.AllowUndocumentedAPI:
 		return mistakef("allow_undocumented_api is for deployment=cloud")
 	case !c.cloud() && c.CloudID != "":
@@ -229,6 +233,9 @@ func (c *config) validate() error {
 		return mistakef("username is missing: a password needs one")
 	case c.Admin.Username != "" && c.Admin.kind() == "":
 		return mistakef("username without token or password: give one of them, or leave the username out")
+	}
+	if err := c.Admin.validateKept(); err != nil {
+		return err
 	}
 	// The site's own rules, on everything that has to do with the transport.
 	site, err := c.site(jira.NewGate(1), nil)
@@ -261,11 +268,17 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		if err := c.validate(); err != nil {
 			return nil, err
 		}
+		c.Admin.begun(b.now())
 		if _, err := b.password(ctx, c); err != nil {
 			return nil, err
 		}
 		if warnings, err = b.verifyConfig(ctx, req.Storage, c); err != nil {
 			return nil, err
+		}
+		if before != nil && before.Admin.UserKey != "" && before.Admin.UserKey != c.Admin.UserKey {
+			if err := b.logsInWithItsOwn(adminAccount); err != nil {
+				return nil, err
+			}
 		}
 		moves := before != nil && (before.URL != c.URL || before.cloud() != c.cloud() || before.CloudID != "" && before.CloudID != c.CloudID)
 		var moved []string
@@ -354,6 +367,9 @@ func verifyAdmin(ctx context.Context, site *jira.Site, admin *credential) (warni
 	if err != nil {
 		return nil, err
 	}
+	if err := admin.ownsItsToken(ctx, site.As(admin.login())); err != nil {
+		return nil, err
+	}
 	if !isAdmin {
 		warnings = append(warnings, fmt.Sprintf("user %q of the config is no Jira administrator: what needs one will be refused by Jira", u.Name))
 	}
@@ -396,7 +412,8 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil || c == nil {
 		return nil, err
 	}
-	return &logical.Response{Data: map[string]any{
+	return &logical.Response{Data: merged(b.rotationData(&c.Admin.schedule, &c.Admin.rotated, adminAccount), map[string]any{
+		"own_token_id":            c.Admin.OwnTokenID,
 		"url":                     c.URL,
 		"ca_cert":                 c.CACert,
 		"client_cert":             c.ClientCert,
@@ -416,7 +433,7 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 		"username":                c.Admin.Username,
 		"credential_kind":         c.Admin.kind(),
 		"version":                 c.Version,
-	}}, nil
+	})}, nil
 }
 
 func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -429,14 +446,9 @@ func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, d *fra
 	if err := b.clear(ctx, req, force, accounts...); err != nil {
 		return nil, err
 	}
-	b.resources.Lock()
-	defer b.resources.Unlock()
-	warnings, err := b.release(ctx, req, force, "")
+	warnings, err := b.removeReleased(ctx, req, force, "", adminAccount, configKey)
 	if err != nil {
 		return nil, fmt.Errorf("config cannot be deleted: %w", err)
-	}
-	if err := remove(ctx, &b.decoded, req.Storage, configKey); err != nil {
-		return nil, err
 	}
 	b.rouse()
 	return warned(warnings), nil

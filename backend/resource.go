@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -188,6 +189,15 @@ func answerFields(request, more map[string]*framework.FieldSchema, less ...strin
 		}
 	}
 	return fields
+}
+
+// merged is all of the maps in one.
+func merged[V any](all ...map[string]V) map[string]V {
+	one := map[string]V{}
+	for _, m := range all {
+		maps.Copy(one, m)
+	}
+	return one
 }
 
 // warned is the response to a write: nothing, or the warnings.

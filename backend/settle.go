@@ -46,7 +46,7 @@ func (b *backend) settleAccounts(ctx context.Context, req *logical.Request, soug
 // An error that only one record is to blame for makes it due later. One of the
 // site, the account or storage ends the attempt.
 func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Client, ids ...string) error {
-	var lost, over, owed []*ledger.Record
+	var lost, over, owed, last []*ledger.Record
 	var failed error
 	now := b.now()
 	for _, id := range ids {
@@ -62,6 +62,8 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 			failed = errors.Join(failed, b.outlived(ctx, log, r))
 		case r.NeverIssued():
 			lost = append(lost, r)
+		case r.State == ledger.Owed && b.endsItself(ctx, b.storage, r) != nil:
+			last = append(last, r)
 		case r.State == ledger.Owed:
 			owed = append(owed, r)
 		case r.Over(now):
@@ -109,7 +111,12 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 			}
 		}
 	}
-	return errors.Join(failed, b.each(log, owed, func(r *ledger.Record) error { return b.pay(ctx, log, client, r) }))
+	failed = errors.Join(failed, b.each(log, owed, func(r *ledger.Record) error { return b.pay(ctx, log, client, r) }))
+	if failed != nil {
+		return failed
+	}
+	// With this one the way in is gone.
+	return b.each(log, last, func(r *ledger.Record) error { return b.pay(ctx, log, client, r) })
 }
 
 const (
@@ -207,9 +214,39 @@ func (b *backend) end(ctx context.Context, log hclog.Logger, s logical.Storage, 
 		return nil
 	}
 	if err := client.DeleteToken(ctx, r.TokenID); err != nil {
+		// With the token that its account logs in with went the proof that it did. It
+		// is gone if Jira knows nobody by it, which is asked anew.
+		if login := b.endsItself(ctx, s, r); login != nil {
+			if alive, e := client.As(*login).Accepted(ctx); e == nil && !alive {
+				return nil
+			}
+		}
 		return err
 	}
+	if r.Kept == ledger.KeptOwn && isRetired(r.Account) {
+		return nil // nobody is left to look with
+	}
 	return b.sweep(ctx, log, s, client, r.Account)
+}
+
+// endsItself is the login of r's account, if r is the token that it logs in with.
+func (b *backend) endsItself(ctx context.Context, s logical.Storage, r *ledger.Record) *jira.Login {
+	if r.Kept != ledger.KeptOwn {
+		return nil
+	}
+	var have *credential
+	if isRetired(r.Account) {
+		if gone, err := load[retired](ctx, &b.decoded, s, retiredPrefix+r.Account); err == nil && gone != nil {
+			have = &gone.Account.credential
+		}
+	} else if c, err := (&keeper{b: b, name: r.Account, account: r.Account}).load(ctx, s); err == nil {
+		have = c
+	}
+	if have == nil || have.RecordID != r.ID {
+		return nil
+	}
+	l := have.login()
+	return &l
 }
 
 // pay ends a credential that is owed.

@@ -45,10 +45,14 @@ func (s *sites) client(c *config, name string, a *account) (*jira.Client, error)
 			return nil, err
 		}
 		next := client{as, site, login}
-		if ok && have.login == login && have.URL() == site.URL() {
+		if ok && follows(have.login, login) && have.URL() == site.URL() {
 			// A login that Jira has refused stays refused; an organisation's key, whose
-			// URL is the gateway's, nobody locks out.
+			// URL is the gateway's, nobody locks out. A password that is being changed
+			// is changed for every call, those that wait included.
 			next.Client = have.At(site)
+			if have.login != login {
+				next.SetPasswords(login.Password, login.Next)
+			}
 		}
 		have = next
 		if s.clients == nil {
@@ -57,6 +61,16 @@ func (s *sites) client(c *config, name string, a *account) (*jira.Client, error)
 		s.clients[name] = have
 	}
 	return have.Client, nil
+}
+
+// follows tells whether login is what now is in a rotation of its password, or a
+// step after it: one that is made next, one that was, or one that was given up.
+func follows(now, login jira.Login) bool {
+	if now == login {
+		return true
+	}
+	same := now.Username == login.Username && now.Key == login.Key && now.Token == "" && login.Token == ""
+	return same && login.Password != "" && (login.Password == now.Password || login.Password == now.Next)
 }
 
 // retired returns the client for account name, which was deleted, and whose

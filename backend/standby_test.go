@@ -17,7 +17,6 @@ import (
 // answeredHere are the operations that need no active node: they read what
 // storage holds, and nothing else. All others are forwarded.
 var answeredHere = map[string]bool{
-	"config read":           true,
 	"config/auto-tidy read": true,
 	"roles/readonly read":   true,
 	"roles/ list":           true,

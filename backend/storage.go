@@ -15,16 +15,17 @@ import (
 // Where things lie in the mount's storage. What holds a credential of the
 // engine's own is seal-wrapped (backend.go lists it); the ledger holds none.
 const (
-	configKey      = "config"
-	accountsPrefix = "accounts/" // + name
-	retiredPrefix  = "retired/"  // + a name that no account can have
-	rolesPrefix    = "roles/"    // + name
-	ledgerPrefix   = "ledger/"   // + what package ledger makes of a record's id
-	mountIDKey     = "mount-id"
-	tidyStatusKey  = "tidy-status"
-	autoTidyKey    = "auto-tidy"
-	reviewKey      = "review"
-	fenceKey       = "fence" // written to find out who may write
+	configKey         = "config"
+	accountsPrefix    = "accounts/"     // + name
+	retiredPrefix     = "retired/"      // + a name that no account can have
+	rolesPrefix       = "roles/"        // + name
+	staticRolesPrefix = "static-roles/" // + name
+	ledgerPrefix      = "ledger/"       // + what package ledger makes of a record's id
+	mountIDKey        = "mount-id"
+	tidyStatusKey     = "tidy-status"
+	autoTidyKey       = "auto-tidy"
+	reviewKey         = "review"
+	fenceKey          = "fence" // written to find out who may write
 )
 
 // decoded remembers what stored values came to, for what every mint reads.

@@ -232,7 +232,7 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 	if err != nil {
 		return err
 	}
-	a, err := b.loadAccount(ctx, b.storage, account)
+	a, err := b.loginOf(ctx, b.storage, account)
 	if err != nil {
 		return err
 	}
@@ -270,7 +270,7 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 		switch {
 		case !ok:
 			foreign = &s.Siblings
-			if a.Token != "" && a.OwnTokenID == "" {
+			if a.Token != "" && a.OwnTokenID == "" && a.RecordID == "" {
 				found.Note = "it may be the one that the engine logs in with"
 			}
 		case ofMount != mount && b.ledger.State(id) == "": // a mount's id can change
@@ -393,7 +393,7 @@ func (b *backend) tidyLost(ctx context.Context, log hclog.Logger, s *tidyStatus,
 		if err != nil {
 			return err
 		}
-		if r.State != ledger.Issued || listed[r.TokenID] || r.IssuedAt.Time().After(now.Add(-listLag)) {
+		if r.State != ledger.Issued || r.Kept == ledger.KeptOwn || listed[r.TokenID] || r.IssuedAt.Time().After(now.Add(-listLag)) {
 			continue
 		}
 		found := finding{Account: account, ID: r.ID, TokenID: r.TokenID, TokenName: r.Name, Expires: rfc3339(r.Expires.Time())}
@@ -439,7 +439,7 @@ func (b *backend) tidyAutomatically(ctx context.Context) error {
 	if err != nil || last.State == tidyRunning || b.now().Before(time.Unix(last.LastAuto, 0).Add(interval)) {
 		return err
 	}
-	accounts, err := b.storage.List(ctx, accountsPrefix)
+	accounts, err := b.tidyAccounts(ctx, b.storage, nil)
 	if err != nil {
 		return err
 	}
@@ -448,11 +448,21 @@ func (b *backend) tidyAutomatically(ctx context.Context) error {
 }
 
 // tidyAccounts returns the accounts that a request names, all where it names
-// none.
+// none. The config's admin is one as soon as the engine has made tokens of his.
 func (b *backend) tidyAccounts(ctx context.Context, s logical.Storage, named []string) ([]string, error) {
 	all, err := s.List(ctx, accountsPrefix)
-	if err != nil || len(named) == 0 {
-		return all, err
+	if err != nil {
+		return nil, err
+	}
+	c, err := load[config](ctx, &b.decoded, s, configKey)
+	if err != nil {
+		return nil, err
+	}
+	if c != nil && c.Admin.RecordID != "" {
+		all = append(all, adminAccount)
+	}
+	if len(named) == 0 {
+		return all, nil
 	}
 	for _, name := range named {
 		if !slices.Contains(all, name) {

@@ -129,6 +129,7 @@ func (b *backend) work(ctx context.Context) (sleep time.Duration) {
 		b.ownLog().Warn("the clock was set back: everything is looked at again")
 		b.ledger.Reconsider()
 	}
+	b.tendSoon()
 	if err := b.tidyAutomatically(ctx); err != nil {
 		b.ownLog().Warn("an automatic tidy could not be started", "error", err)
 	}
@@ -240,6 +241,7 @@ func (b *backend) rouse() {
 	b.worker.down = rest{}
 	clear(b.worker.rests)
 	b.worker.mu.Unlock()
+	b.rotations.rouse()
 	b.ledger.Wake()
 }
 
@@ -310,15 +312,16 @@ func (b *backend) drain(ctx context.Context, req *logical.Request) error {
 	defer cancel()
 	accounts := b.ledger.Accounts()
 	err := b.giveUp(ctx, accounts...)
-	for b.unpaid() > 0 && ctx.Err() == nil {
-		b.settleAccounts(ctx, req, false, accounts...)
-		if b.unpaid() > 0 {
-			select {
-			case <-time.After(time.Second):
-			case <-ctx.Done():
+	b.payAll(ctx, req, accounts)
+	// What the engine logs in with goes last.
+	for _, account := range accounts {
+		for _, id := range b.ledger.Own(account) {
+			if e := b.ledger.Owe(context.WithoutCancel(ctx), id, ""); e != nil && !errors.Is(e, ledger.ErrMissing) {
+				err = errors.Join(err, e)
 			}
 		}
 	}
+	b.payAll(ctx, req, accounts)
 	left := 0
 	for _, id := range b.ledger.Unsettled("", false) {
 		r, e := b.ledger.Read(context.WithoutCancel(ctx), id)
@@ -333,6 +336,19 @@ func (b *backend) drain(ctx context.Context, req *logical.Request) error {
 		err = errors.Join(err, fmt.Errorf("%d tokens could not be ended", left))
 	}
 	return err
+}
+
+// payAll asks Jira, until ctx ends, for what the accounts owe.
+func (b *backend) payAll(ctx context.Context, req *logical.Request, accounts []string) {
+	for b.unpaid() > 0 && ctx.Err() == nil {
+		b.settleAccounts(ctx, req, false, accounts...)
+		if b.unpaid() > 0 {
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}
 }
 
 // unpaid counts the tokens that Jira has still to end, or to be asked about.

@@ -112,7 +112,7 @@ func (l *login) whyRefused() string {
 	if l.inBodies != nil {
 		return "the client id or the client secret is wrong or expired"
 	}
-	why := "the credential is wrong, expired or deleted, or its user is not active"
+	why := "the credential is wrong, expired or deleted, or its user is not active: write one that works in its place"
 	if l.basic() {
 		why += "; Jira locks a user out after three wrong passwords"
 	}

@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-const myPasswordPath = "/rest/api/2/myself/password"
+const myPasswordPath = "/rest/api/2/myself/password" //nolint:gosec // an address
 
 // ChangePassword asks Jira to take [Login.Next] for the login's password from now
 // on. After success every client of the login sends the new one. The user's tokens

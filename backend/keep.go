@@ -1,0 +1,376 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// A token that no lease holds is replaced by one that the engine mints with it, or,
+// for a static role, with its account's login:
+//
+//	ledger: intend → mint → ledger: issue → store as next → prove → make it current
+//	→ after the overlap: ledger: owe the last → delete it in Jira
+//
+// What stands in storage decides: the token in use, the next one if there is one,
+// and the last one while the overlap lasts. Whatever else the ledger has as kept of
+// an account is of no use to anybody, for its secret was never stored, and is ended.
+//
+// What a crash leaves after each step:
+//
+//   - after intend, or after the mint: the token is looked for by its name, and ended;
+//   - after issue: a kept token that nobody uses, which is ended;
+//   - after it was stored as next: whoever looks next proves it, and goes on;
+//   - after it became current: the last one, which ends when the overlap is over.
+//
+// The one in use is never given up before the next is proven and stored in its place.
+
+// rotated is what the engine has made of a credential itself, as part of it. Times are
+// seconds since 1970.
+type rotated struct {
+	Since     int64  `json:"since,omitempty"`            // it is what it is: written, or rotated
+	RotatedAt int64  `json:"rotated_at,omitempty"`       // 0: never
+	Expires   int64  `json:"token_expires_at,omitempty"` // in Jira; 0: never, or not known
+	RecordID  string `json:"record_id,omitempty"`        // the ledger's, of a token that the engine minted
+	TokenID   string `json:"token_id,omitempty"`         // Jira's, of the same
+
+	Next   string `json:"next,omitempty"`    // the token or password that is to take its place
+	NextID string `json:"next_id,omitempty"` // the ledger's, of a token
+	NextAt int64  `json:"next_at,omitempty"` // it was stored, of a password
+
+	PreviousID      string `json:"previous_id,omitempty"`       // the ledger's, of the token before
+	PreviousTokenID string `json:"previous_token_id,omitempty"` // Jira's, of one that was brought
+	PreviousEnd     int64  `json:"previous_end,omitempty"`      // when that has to go; 0: there is none
+}
+
+// keeper looks after one credential: what the engine logs in with as an account, or
+// as the config's admin, or what a static role hands out.
+type keeper struct {
+	b       *backend
+	name    string // among all that are rotated
+	account string // whose token it is
+	role    string // the static role's name; empty of the engine's own
+}
+
+// staticName is a static role's name among all that are rotated, and in the ledger.
+// No account and no role can have it.
+func staticName(role string) string { return "static/" + role }
+
+// what names it in sentences.
+func (k *keeper) what() string {
+	switch {
+	case k.role != "":
+		return fmt.Sprintf("static role %q", k.role)
+	case k.account == adminAccount:
+		return "the config's credential"
+	}
+	return fmt.Sprintf("account %q", k.account)
+}
+
+// nothing is the error of one that has nothing to rotate.
+func (k *keeper) nothing() error {
+	if k.account == adminAccount && k.role == "" {
+		return mistakef("config has no admin credential to rotate: write it with username, and token or password")
+	}
+	return mistakef("there is no %s", k.what())
+}
+
+// load reads the credential. It is nil where there is none.
+func (k *keeper) load(ctx context.Context, s logical.Storage) (*credential, error) {
+	switch {
+	case k.role != "":
+		r, err := load[staticRole](ctx, &k.b.decoded, s, staticRolesPrefix+k.role)
+		if err != nil || r == nil {
+			return nil, err
+		}
+		k.account = r.Account
+		return &r.credential, nil
+	case k.account == adminAccount:
+		c, err := load[config](ctx, &k.b.decoded, s, configKey)
+		if err != nil || c == nil || c.cloud() { // an organisation's key is nobody's token
+			return nil, err
+		}
+		return &c.Admin, nil
+	}
+	a, err := load[account](ctx, &k.b.decoded, s, accountsPrefix+k.account)
+	if err != nil || a == nil {
+		return nil, err
+	}
+	return &a.credential, nil
+}
+
+// amend changes the stored credential, which may be another than the one that was
+// loaded: then change fails.
+func (k *keeper) amend(ctx context.Context, s logical.Storage, change func(*credential) error) error {
+	k.b.resources.Lock()
+	defer k.b.resources.Unlock()
+	switch {
+	case k.role != "":
+		return amend(ctx, k.b, s, staticRolesPrefix+k.role, func(r *staticRole) error { return change(&r.credential) })
+	case k.account == adminAccount:
+		return amend(ctx, k.b, s, configKey, func(c *config) error { return change(&c.Admin) })
+	}
+	return amend(ctx, k.b, s, accountsPrefix+k.account, func(a *account) error { return change(&a.credential) })
+}
+
+func amend[T any](ctx context.Context, b *backend, s logical.Storage, key string, change func(*T) error) error {
+	have, err := load[T](ctx, &b.decoded, s, key)
+	if err != nil {
+		return err
+	}
+	if have == nil {
+		return errAmended
+	}
+	v := *have
+	if err := change(&v); err != nil {
+		return err
+	}
+	return store(ctx, s, key, &v)
+}
+
+// errAmended is why a rotation stops that somebody has overtaken.
+var errAmended = mistake("it was written or deleted meanwhile")
+
+// keeping tells what the ledger has to know of k's tokens.
+func (k *keeper) keeping() ledger.Keeping {
+	if k.role != "" {
+		return ledger.KeptStatic
+	}
+	return ledger.KeptOwn
+}
+
+// rotateToken replaces the token have.
+func (k *keeper) rotateToken(ctx context.Context, req *logical.Request, have *credential) (warnings []string, err error) {
+	if have.Next != "" {
+		if done, err := k.finish(ctx, req, have); err != nil || done {
+			return nil, err
+		}
+		if have, err = k.load(ctx, req.Storage); err != nil || have == nil {
+			return nil, errors.Join(err, k.nothing())
+		}
+	}
+	if have.PreviousEnd != 0 {
+		if err := k.endPrevious(ctx, req.Storage); err != nil {
+			return nil, err
+		}
+		if k.role != "" {
+			warnings = append(warnings, "the overlap of the last rotation was not over: the token before the last is ended now")
+		}
+	}
+	// What was owed before takes a place that the next one needs.
+	k.b.settleAccounts(ctx, req, false, k.account)
+	client, err := k.b.client(ctx, req.Storage, k.account)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := client.Tokens(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing the tokens of user %q: %w", client.Username(), err)
+	}
+	next, secret, err := k.mint(ctx, req, client, len(tokens))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := k.finish(ctx, req, &credential{Username: have.Username, UserKey: have.UserKey, rotated: rotated{Next: secret, NextID: next.ID}}); err != nil {
+		return nil, err
+	}
+	if k.role == "" && have.RecordID == "" && have.OwnTokenID == "" {
+		warnings = append(warnings, fmt.Sprintf("the token that the engine was given is alive in Jira, and its id is not known: it is one of those that user %q has by the names %s; delete it by hand", have.Username, strings.Join(strangersNamed(tokens), ", ")))
+	}
+	return warnings, nil
+}
+
+// mint makes the next token, whose user owns so many now, and stores it as next.
+func (k *keeper) mint(ctx context.Context, req *logical.Request, client *jira.Client, owned int) (*ledger.Record, string, error) {
+	m, err := k.intend(ctx, req, client, owned)
+	if err != nil {
+		return nil, "", err
+	}
+	r := m.record
+	defer k.b.ledger.Over(r.ID)
+	token, secret, made, err := k.b.make(ctx, m)
+	if err != nil {
+		return nil, "", k.b.notMinted(ctx, req, m, made, err)
+	}
+	r.TokenID, r.Expires = token.ID, ledger.At(token.Expires)
+	if err := k.b.ledger.Issue(ctx, r, 0); err != nil {
+		return nil, "", k.b.takeBack(ctx, req, m, secret, err)
+	}
+	err = k.amend(ctx, req.Storage, func(c *credential) error {
+		if c.Next != "" || c.Password != "" {
+			return errAmended
+		}
+		c.Next, c.NextID = secret, r.ID
+		return nil
+	})
+	if err != nil { // be it that it was stored: then it names a token that is gone
+		return nil, "", k.b.takeBack(ctx, req, m, secret, err)
+	}
+	return r, secret, nil
+}
+
+// intend writes the intent of the next token.
+func (k *keeper) intend(ctx context.Context, req *logical.Request, client *jira.Client, owned int) (*mint, error) {
+	k.b.resources.RLock()
+	defer k.b.resources.RUnlock()
+	c, err := k.b.loadConfig(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	room := ledger.Room{}
+	if k.account != adminAccount {
+		a, err := k.b.loadAccount(ctx, req.Storage, k.account)
+		if err != nil {
+			return nil, err
+		}
+		if owned >= a.MaxTokens {
+			return nil, &noRoom{text: fmt.Sprintf("user %q owns %d tokens and max_tokens is %d, so there is no place for the next one: delete tokens of his that nobody needs, or end a lease", client.Username(), owned, a.MaxTokens)}
+		}
+		if k.role != "" {
+			room.Account = a.places()
+		}
+	}
+	mount, err := k.b.mount.get(ctx, &k.b.decoded, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	id, called := ledger.NewID(), "own"
+	if k.role != "" {
+		called = k.role
+	}
+	m := &mint{client: client, api: client.Site(), pool: 1, record: &ledger.Record{
+		ID: id, Name: ledger.Name(mount, id, called), Kept: k.keeping(), Site: client.URL(), Account: k.account, Username: client.Username(),
+		Reader: ledger.Reader{EntityID: req.EntityID, DisplayName: req.DisplayName, RequestID: req.ID, RemoteAddress: remoteAddress(req)},
+	}}
+	if k.role != "" {
+		m.record.Role = k.name
+	}
+	m.max = time.Duration(c.MaxTokenDays)*24*time.Hour - ledger.Grace
+	if k.role != "" { // one who waits for a Jira that is away for a whole period finds it alive
+		r, err := load[staticRole](ctx, &k.b.decoded, req.Storage, staticRolesPrefix+k.role)
+		if err != nil || r == nil {
+			return nil, errors.Join(err, k.nothing())
+		}
+		if r.RotationPeriod > 0 {
+			m.max = min(m.max, time.Duration(2*r.RotationPeriod+r.Overlap)*time.Second)
+		}
+	}
+	m.record.Expires = ledger.At(k.b.now().Add(ledger.LateLanding).AddDate(0, 0, days(m.max))) // at the latest
+	err = k.b.ledger.Intend(ctx, m.record, room)
+	if full := (*ledger.FullError)(nil); errors.As(err, &full) {
+		return nil, &noRoom{text: fmt.Sprintf("account %q holds %d of the %d tokens that it can: end a lease, or raise max_tokens", k.account, full.Held, full.Room)}
+	}
+	return m, err
+}
+
+// finish proves the token that is stored as next, and makes it the one in use. Where
+// it turns out to be none it is given up, and done is false without an error if
+// there was none to begin with.
+func (k *keeper) finish(ctx context.Context, req *logical.Request, have *credential) (done bool, err error) {
+	r, err := k.b.ledger.Read(ctx, have.NextID)
+	if err != nil && !errors.Is(err, ledger.ErrMissing) {
+		return false, err
+	}
+	if err != nil || r.State != ledger.Issued { // it was taken back
+		return false, k.giveUp(ctx, req.Storage, have.NextID)
+	}
+	client, err := k.b.client(ctx, req.Storage, k.account)
+	if err != nil {
+		return false, err
+	}
+	u, err := client.As(jira.Login{Username: have.Username, Key: have.UserKey, Token: have.Next}).Myself(ctx)
+	if err == nil {
+		next := credential{Username: have.Username, UserKey: have.UserKey, Token: have.Next}
+		err = next.belongsTo(u)
+		if err == nil && have.UserKey != "" && u.Key != have.UserKey {
+			err = mistakef("it belongs to another user called %q", u.Name)
+		}
+	}
+	if wrong := mistake(""); errors.As(err, &wrong) || jira.Is(err, jira.Refused) {
+		return false, errors.Join(fmt.Errorf("proving the new token, which is given up: %w", err), k.giveUp(ctx, req.Storage, have.NextID))
+	}
+	if err != nil {
+		return false, fmt.Errorf("the new token is made and stored, and not proven yet: %w", err)
+	}
+	now := k.b.now()
+	err = k.amend(ctx, req.Storage, func(c *credential) error {
+		if c.NextID != have.NextID || c.Password != "" {
+			return errAmended
+		}
+		c.PreviousID, c.PreviousTokenID, c.PreviousEnd = c.RecordID, c.OwnTokenID, 0
+		if c.PreviousID+c.PreviousTokenID != "" {
+			c.PreviousEnd = now.Add(time.Duration(c.Overlap) * time.Second).Unix()
+		}
+		c.Token, c.RecordID, c.TokenID, c.OwnTokenID = c.Next, c.NextID, r.TokenID, ""
+		c.Next, c.NextID = "", ""
+		c.Since, c.RotatedAt, c.Expires = now.Unix(), now.Unix(), 0
+		if r.Expires != 0 {
+			c.Expires = r.Expires.Time().Unix()
+		}
+		return nil
+	})
+	return err == nil, err
+}
+
+// giveUp forgets the token that is stored as next, and has it ended.
+func (k *keeper) giveUp(ctx context.Context, s logical.Storage, id string) error {
+	err := k.amend(ctx, s, func(c *credential) error {
+		if c.NextID != id {
+			return errAmended
+		}
+		c.Next, c.NextID = "", ""
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := k.b.ledger.Owe(ctx, id, ""); err != nil && !errors.Is(err, ledger.ErrMissing) {
+		return err
+	}
+	return nil
+}
+
+// endPrevious has the token before the one in use ended.
+func (k *keeper) endPrevious(ctx context.Context, s logical.Storage) error {
+	have, err := k.load(ctx, s)
+	if err != nil || have == nil {
+		return err
+	}
+	if have.PreviousID != "" {
+		if err := k.b.ledger.Owe(ctx, have.PreviousID, ""); err != nil && !errors.Is(err, ledger.ErrMissing) {
+			return err
+		}
+	}
+	if have.PreviousTokenID != "" {
+		if err := k.adopt(ctx, s, have); err != nil {
+			return err
+		}
+	}
+	return k.amend(ctx, s, func(c *credential) error {
+		if c.PreviousID == have.PreviousID && c.PreviousTokenID == have.PreviousTokenID {
+			c.PreviousID, c.PreviousTokenID, c.PreviousEnd = "", "", 0
+		}
+		return nil
+	})
+}
+
+// adopt gives the token that an operator has brought a record of its own, by which
+// it is ended. It is known by Jira's id, so what it is called is of no account.
+func (k *keeper) adopt(ctx context.Context, s logical.Storage, have *credential) error {
+	client, err := k.b.client(ctx, s, k.account)
+	if err != nil {
+		return err
+	}
+	now := ledger.At(k.b.now())
+	return k.b.ledger.Adopt(ctx, &ledger.Record{
+		ID: ledger.NewID(), Name: "brought: " + have.PreviousTokenID, TokenID: have.PreviousTokenID, Kept: k.keeping(),
+		Site: client.URL(), Account: k.account, Username: have.Username, IntendedAt: now, IssuedAt: now,
+	})
+}

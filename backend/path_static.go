@@ -1,0 +1,293 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// staticRole is a token of an account for consumers that cannot hold a lease, as it
+// is stored: one at a time, which the engine replaces (keep.go).
+type staticRole struct {
+	Account string `json:"account"`
+	credential
+}
+
+func (b *backend) pathStaticRoles() *framework.Path {
+	fields := map[string]*framework.FieldSchema{
+		"name": nameField("static role"),
+		"account": {
+			Type:        framework.TypeString,
+			Description: "Name of the account whose token it is, of type=user. It cannot be changed.",
+		},
+	}
+	maps.Copy(fields, rotationFields())
+	example := rotationExample()
+	example["account"], example["username"] = "ci-bot", "ci-bot"
+	return &framework.Path{
+		Pattern:        "static-roles/(?P<name>[^/]+)",
+		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Fields:         fields,
+		ExistenceCheck: exists(staticRolesPrefix),
+		Operations: b.operations(resource{
+			suffix: "static-role",
+			what:   "a static role",
+			read:   b.readStaticRole, write: b.writeStaticRole, remove: b.deleteStaticRole,
+			forwardReads: true, // only the active node knows what has failed
+			answer: answerFields(fields, merged(rotationAnswer(), map[string]*framework.FieldSchema{
+				"username": {Type: framework.TypeString, Description: "The Jira user that the token is."},
+			}), "name"),
+			request: map[string]any{"account": "ci-bot", "rotation_period": "720h"},
+			change:  map[string]any{"rotation_period": "168h"},
+			example: example,
+		}),
+		HelpSynopsis: "One long-lived token, which the engine replaces.",
+		HelpDescription: strings.TrimSpace(`
+For consumers that cannot hold a lease: a token of an account that everybody who
+reads static-creds/<name> is told, and that is replaced on a period or a schedule.
+
+    vault write jira/static-roles/legacy account=ci-bot rotation_period=720h
+    vault read jira/static-creds/legacy
+
+After a rotation the last token goes on working until overlap is over, so a consumer
+that reads again within that time never meets a token that is dead. It takes one of
+the account's places, and a second one meanwhile. To delete the role ends its tokens.
+`),
+	}
+}
+
+func (b *backend) pathListStaticRoles() *framework.Path {
+	return &framework.Path{
+		Pattern:      "static-roles/?$",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Operations: b.listing("static-roles", "the static roles", true, b.listStaticRoles, []string{"legacy"}, map[string]any{
+			"legacy": map[string]any{"account": "ci-bot", "last_rotated": "2026-03-02T08:15:09Z", "next_rotation": "2026-04-01T08:15:09Z"},
+		}),
+		HelpSynopsis:    "List the static roles.",
+		HelpDescription: "Lists the names of the static roles, with the account of each, and when it is rotated.",
+	}
+}
+
+func (b *backend) pathStaticCreds() *framework.Path {
+	return &framework.Path{
+		Pattern:      "static-creds/(?P<name>[^/]+)",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Fields:       map[string]*framework.FieldSchema{"name": nameField("static role")},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback: b.edge(b.readStaticCreds),
+				Summary:  "Read the token of a static role.",
+				Responses: answered(map[string]*framework.FieldSchema{
+					"token":               {Type: framework.TypeString, Required: true, Description: "The token that is in use.", DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}},
+					"token_type":          {Type: framework.TypeString, Required: true, Description: "How to send it: Bearer, in the Authorization header."},
+					"token_id":            {Type: framework.TypeString, Required: true, Description: "Jira's id of the token."},
+					"username":            {Type: framework.TypeString, Required: true, Description: "The Jira user that the token is."},
+					"url":                 {Type: framework.TypeString, Required: true, Description: "Address of Jira to call with it."},
+					"ttl":                 {Type: framework.TypeDurationSecond, Required: true, Description: "How long until the next rotation; 0 where it is under way, or there is none to come. The token works for overlap longer."},
+					"last_vault_rotation": {Type: framework.TypeString, Required: true, Description: "When it was made, RFC 3339 in UTC."},
+					"expires_at":          {Type: framework.TypeString, Required: true, Description: "When Jira itself would end it, likewise. Empty if never."},
+				}, &logical.Response{Data: map[string]any{ //nolint:gosec // a sample, which no Jira knows
+					"token": "MzkwNTU4Mzk3OTA3OpDhaKBEU8TxqWoeq7YHb42pjeXs", "token_type": "Bearer", "token_id": "412",
+					"username": "ci-bot", "url": "https://jira.example.com", "ttl": 2591991,
+					"last_vault_rotation": "2026-03-02T08:15:09Z", "expires_at": "2026-05-01T08:20:09Z",
+				}}),
+				ForwardPerformanceStandby:   true, // a standby may be behind
+				ForwardPerformanceSecondary: true,
+				DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "static-role-credentials"},
+			},
+		},
+		HelpSynopsis:    "Read the token of a static role.",
+		HelpDescription: "Answers with the token in use, without a lease: read again within ttl, and at the latest overlap after it.",
+	}
+}
+
+func (b *backend) loadStaticRole(ctx context.Context, s logical.Storage, name string) (*staticRole, error) {
+	r, err := load[staticRole](ctx, &b.decoded, s, staticRolesPrefix+name)
+	if err == nil && r == nil {
+		return nil, mistakef("there is no static role %q", name)
+	}
+	return r, err
+}
+
+// staticKeepers look after the static roles called so.
+func (b *backend) staticKeepers(roles []string) []*keeper {
+	all := make([]*keeper, len(roles))
+	for i, role := range roles {
+		all[i] = &keeper{b: b, role: role, name: staticName(role)}
+	}
+	return all
+}
+
+// writeStaticRole stores a static role. One that is new, and one whose token was
+// not made when it was, gets its token before the write is answered.
+func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := nameIn(d, "a static role")
+	if err != nil {
+		return nil, err
+	}
+	if err := b.ledgerIsWhole(); err != nil {
+		return nil, err
+	}
+	isNew := false
+	err = revise(ctx, b, req, staticRolesPrefix+name, fmt.Sprintf("static role %q", name), func(r, before *staticRole) (agrees func() (bool, error), err error) {
+		isNew = before == nil
+		f := fields{d, before == nil}
+		change(f, "account", &r.Account)
+		r.schedule.update(f)
+		switch {
+		case r.Account == "":
+			return nil, mistakef("account is missing: the name of the account whose token it is")
+		case before != nil && before.Account != r.Account:
+			return nil, mistakef("the account of static role %q is %q and cannot be changed: delete it, and write it anew", name, before.Account)
+		case r.RotationPeriod == 0 && r.RotationSchedule == "":
+			return nil, mistakef("rotation_period or rotation_schedule is missing: when the token is replaced")
+		}
+		if err := r.schedule.validate(); err != nil {
+			return nil, err
+		}
+		longest, err := b.maxTokenDays(ctx, req.Storage)
+		if err != nil {
+			return nil, err
+		}
+		if most := time.Duration(longest) * 24 * time.Hour; time.Duration(r.RotationPeriod+r.Overlap)*time.Second > most-ledger.Grace {
+			return nil, mistakef("rotation_period and overlap together are longer than a token can live, which is max_token_days of the config: %d", longest)
+		}
+		return func() (bool, error) {
+			a, err := b.loadAccount(ctx, req.Storage, r.Account)
+			if err != nil {
+				return false, err
+			}
+			if a.Type != accountTypeUser {
+				return false, mistakef("account %q is of type %s, and a static role needs one of type %s", r.Account, a.Type, accountTypeUser)
+			}
+			r.Username, r.UserKey = a.Username, a.UserKey
+			return true, nil
+		}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.loadStaticRole(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	var warnings []string
+	if r.Token == "" {
+		warnings, err = b.rotate(ctx, req, &keeper{b: b, name: staticName(name), role: name})
+	}
+	if err != nil {
+		if isNew { // nothing is left of a write that failed; what may be made is in the ledger
+			if e := b.dropStaticRole(ctx, req.Storage, name); e != nil {
+				err = errors.Join(err, e)
+			}
+		}
+		return nil, err
+	}
+	b.rotations.rouse()
+	b.log(req).Info("static role written", "static_role", name, "account", r.Account)
+	return warned(warnings), nil
+}
+
+// dropStaticRole removes a static role. The tokens that were its are ended by
+// whoever next sees that nobody keeps them.
+func (b *backend) dropStaticRole(ctx context.Context, s logical.Storage, name string) error {
+	ctx, cancel := undo(ctx)
+	defer cancel()
+	b.resources.Lock()
+	defer b.resources.Unlock()
+	return remove(ctx, &b.decoded, s, staticRolesPrefix+name)
+}
+
+func (b *backend) deleteStaticRole(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := nameIn(d, "a static role")
+	if err != nil {
+		return nil, err
+	}
+	r, err := load[staticRole](ctx, &b.decoded, req.Storage, staticRolesPrefix+name)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	if err := b.ledgerIsWhole(); err != nil {
+		return nil, err
+	}
+	if !b.rotations.begin(staticName(name)) {
+		return nil, retryLater("it is being rotated this moment: try again")
+	}
+	err = b.dropStaticRole(ctx, req.Storage, name)
+	b.rotations.end(staticName(name))
+	if err != nil {
+		return nil, err
+	}
+	// Whatever fails from here on the worker does: nobody keeps the tokens.
+	if err := b.tendRecordsOf(ctx, r.Account, b.ledger.Kept(r.Account)); err != nil {
+		return nil, err
+	}
+	b.settleAccounts(ctx, req, false, r.Account)
+	left := 0
+	for _, id := range b.ledger.IDs(r.Account) {
+		if have, err := b.ledger.Read(ctx, id); err == nil && have.Role == staticName(name) {
+			left++
+		}
+	}
+	if left > 0 {
+		return warned([]string{fmt.Sprintf("%d tokens of it are not proven gone from Jira yet: the engine goes on trying", left)}), nil
+	}
+	return nil, nil
+}
+
+func (b *backend) readStaticRole(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := nameIn(d, "a static role")
+	if err != nil {
+		return nil, err
+	}
+	r, err := load[staticRole](ctx, &b.decoded, req.Storage, staticRolesPrefix+name)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	data := b.rotationData(&r.schedule, &r.rotated, staticName(name))
+	data["account"], data["username"] = r.Account, r.Username
+	return &logical.Response{Data: data}, nil
+}
+
+func (b *backend) listStaticRoles(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	return list(ctx, &b.decoded, req.Storage, staticRolesPrefix, func(name string, r *staticRole) map[string]any {
+		data := b.rotationData(&r.schedule, &r.rotated, staticName(name))
+		return map[string]any{"account": r.Account, "last_rotated": data["last_rotated"], "next_rotation": data["next_rotation"]}
+	})
+}
+
+func (b *backend) readStaticCreds(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := nameIn(d, "a static role")
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.loadStaticRole(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if r.Token == "" {
+		return nil, retryLater(fmt.Sprintf("static role %q has no token yet: read it, last_error tells why", name))
+	}
+	c, err := b.loadConfig(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	now := b.now()
+	ttl := time.Duration(0)
+	if due := r.due(&r.rotated, now); due.After(now) {
+		ttl = due.Sub(now)
+	}
+	return &logical.Response{Data: map[string]any{
+		"token": r.Token, "token_type": "Bearer", "token_id": r.TokenID,
+		"username": r.Username, "url": c.URL, "ttl": seconds(ttl),
+		"last_vault_rotation": unix(r.RotatedAt), "expires_at": unix(r.Expires),
+	}}, nil
+}

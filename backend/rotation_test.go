@@ -1,0 +1,701 @@
+package backend
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira/jiratest"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// tended has what is rotated looked after, and Jira asked for what is owed.
+func (e *engine) tended() {
+	e.t.Helper()
+	if err := e.tend(e.t.Context()); err != nil {
+		e.t.Fatal(err)
+	}
+	e.settled()
+}
+
+// dismantled deletes all that there is: it ends what the engine has made for itself.
+func (e *engine) dismantled() {
+	e.t.Helper()
+	for _, path := range []string{"static-roles/", "roles/", "accounts/"} {
+		names, err := e.storage.List(e.t.Context(), path)
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		for _, name := range names {
+			e.must(logical.DeleteOperation, path+name, nil)
+		}
+	}
+	e.must(logical.DeleteOperation, "config", nil)
+	e.settled()
+	e.nothingHeld()
+}
+
+// own is the token that the engine logs in with as an account.
+func (e *engine) own(account string) string {
+	e.t.Helper()
+	a, err := e.loadAccount(e.t.Context(), e.storage, account)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return a.Token
+}
+
+// liveTokens are the names of a user's tokens that work.
+func (e *engine) liveTokens(user string) []string {
+	names := []string{}
+	for _, t := range e.jira.Tokens(user) {
+		if t.Live {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// rotatable is configured, and takes apart what it has at the end.
+func rotatable(t *testing.T, o jiratest.Options) *engine {
+	e := configured(t, o)
+	t.Cleanup(func() {
+		if !t.Failed() {
+			e.jira.ClearFaults()
+		}
+	})
+	return e
+}
+
+func (e *engine) rotate(path string) *logical.Response {
+	e.t.Helper()
+	return e.must(logical.UpdateOperation, path, nil)
+}
+
+// A token is replaced by the next, which nobody is told, and ends when the overlap
+// is over: one that was brought only if its id is known.
+func TestRotatingATokenOfAnAccount(t *testing.T) {
+	for _, known := range []bool{true, false} {
+		t.Run(fmt.Sprint(known), func(t *testing.T) {
+			e := rotatable(t, jiratest.Options{})
+			brought := e.own("ci-bot")
+			if known {
+				id := e.jira.Tokens("ci-bot")[0].ID
+				e.write("accounts/ci-bot", map[string]any{"own_token_id": fmt.Sprint(id)})
+				if at := e.read("accounts/ci-bot")["credential_expires_at"]; at == "" {
+					t.Error("when the token that was brought expires is not known")
+				}
+			}
+			lease := e.issue("readonly", nil)
+			e.jira.ResetCalls()
+			resp := e.rotate("rotate-account/ci-bot")
+			warned := resp != nil && strings.Contains(strings.Join(resp.Warnings, " "), `by the names made by hand; delete it by hand`)
+			if warned == known {
+				t.Errorf("answered %+v", resp)
+			}
+			if n := len(e.jira.Calls()); n != 3 { // list, mint, prove
+				t.Errorf("%d calls: %v", n, e.jira.Calls())
+			}
+			first := e.own("ci-bot")
+			if first == brought || e.call(first) != http.StatusOK || e.call(brought) != http.StatusOK {
+				t.Fatal("not both work in the overlap")
+			}
+			got := e.read("accounts/ci-bot")
+			if got["last_rotated"] == "" || got["last_error"] != "" || got["held"] != 1 || got["room"] != 7 || got["credential_kind"] != "token" || got["own_token_id"] != "" {
+				t.Errorf("the account reads %v", got)
+			}
+			if strings.Contains(fmt.Sprint(got, resp), first) {
+				t.Error("the new token is told")
+			}
+			e.pass(time.Minute)
+			e.tended()
+			if e.call(brought) != http.StatusOK {
+				t.Error("ended before the overlap is over")
+			}
+			e.pass(5 * time.Minute)
+			e.tended()
+			if works := e.call(brought) == http.StatusOK; works == known {
+				t.Errorf("the one that was brought works: %v", works)
+			}
+			// From now on the engine knows its own.
+			if resp := e.rotate("rotate-account/ci-bot"); resp != nil {
+				t.Errorf("answered %+v", resp)
+			}
+			second := e.own("ci-bot")
+			e.pass(6 * time.Minute)
+			e.tended()
+			if e.call(first) == http.StatusOK || e.call(second) != http.StatusOK {
+				t.Error("the first lives, or the second does not")
+			}
+			e.revoke(lease.Secret)
+			e.dismantled()
+			if e.call(second) == http.StatusOK {
+				t.Error("the token outlives its account")
+			}
+		})
+	}
+}
+
+// A password is replaced by one that the policy makes. Who calls meanwhile gets in.
+func TestRotatingAPassword(t *testing.T) {
+	e := start(t, jiratest.Options{Switches: jiratest.Switches{CaptchaAfter: 2}})
+	e.write("config", map[string]any{"url": e.jira.URL(), "ca_cert": string(e.jira.CA())})
+	brought := e.passwordOf("ci-bot")
+	e.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "password": brought, "max_tokens": 40})
+	e.write("roles/readonly", map[string]any{"accounts": "ci-bot", "ttl": "1h"})
+	e.jira.SetSwitches(func(s *jiratest.Switches) { s.MaxTokens = 40 })
+	e.jira.ResetCalls()
+	if resp := e.rotate("rotate-account/ci-bot"); resp != nil {
+		t.Errorf("answered %+v", resp)
+	}
+	if n := len(e.jira.Calls()); n != 3 { // who am I, change, who am I
+		t.Errorf("%d calls: %v", n, e.jira.Calls())
+	}
+	now := e.passwordOf("ci-bot")
+	if now == brought || len(now) < 20 {
+		t.Errorf("the password is %q", now)
+	}
+	var all sync.WaitGroup
+	leases := make([]*logical.Response, 20)
+	for i := range leases {
+		all.Go(func() {
+			if i == 10 {
+				if _, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil); err != nil {
+					t.Error(err)
+				}
+			}
+			var err error
+			if leases[i], err = e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if e.passwordOf("ci-bot") == now {
+		t.Error("it was not changed")
+	}
+	for _, lease := range leases {
+		e.revoke(lease.Secret)
+	}
+	e.mount() // what is stored works
+	e.rotate("rotate-account/ci-bot")
+	e.dismantled()
+}
+
+func (e *engine) passwordOf(user string) string {
+	for _, u := range e.jira.Users() {
+		if u.Name == user {
+			return u.Password
+		}
+	}
+	e.t.Fatalf("there is no %s", user)
+	return ""
+}
+
+// The config's administrator is rotated as an account is, and goes on making users.
+func TestRotatingTheRoot(t *testing.T) {
+	for _, kind := range []string{"token", "password"} {
+		t.Run(kind, func(t *testing.T) {
+			e := throwaway(t, jiratest.Options{})
+			e.refuses(400, logical.UpdateOperation, "config", map[string]any{"own_token_id": "4711"}, "own_token_id")
+			if kind == "password" {
+				e.write("config", map[string]any{"password": e.passwordOf("jira-admin")})
+			}
+			before, err := e.loadConfig(t.Context(), e.storage)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lease := e.issue("deploy", nil)
+			e.rotate("rotate-root")
+			now, err := e.loadConfig(t.Context(), e.storage)
+			if err != nil || now.Admin.Token+now.Admin.Password == before.Admin.Token+before.Admin.Password {
+				t.Fatalf("not rotated: %v", err)
+			}
+			if got := e.read("config"); got["last_rotated"] == "" || got["credential_kind"] != kind {
+				t.Errorf("config reads %v", got)
+			}
+			e.revoke(lease.Secret)
+			e.issue("deploy", nil)
+			e.pass(2 * time.Hour)
+			e.tended()
+			if left := e.people(); len(left) != 0 {
+				t.Errorf("left: %v", left)
+			}
+			e.rotate("rotate-root")
+			e.pass(time.Hour)
+			e.tended()
+			e.dismantled()
+			if n := len(e.liveTokens("jira-admin")); n != 1 { // what was brought
+				t.Errorf("the administrator has %v", e.liveTokens("jira-admin"))
+			}
+		})
+	}
+}
+
+// What cannot be rotated is refused, and says what to do instead.
+func TestWhatCannotBeRotated(t *testing.T) {
+	e := rotatable(t, jiratest.Options{Version: "11.0.0"})
+	a := e.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "reporting"})
+	e.write("accounts/reporting", map[string]any{"type": "oauth2", "client_id": a.ClientID, "client_secret": a.ClientSecret})
+	write := logical.Operation(logical.UpdateOperation)
+	for _, tt := range []struct {
+		path string
+		data map[string]any
+		says string
+	}{
+		{"rotate-root", nil, "no admin credential"},
+		{"rotate-account/nobody", nil, `no account "nobody"`},
+		{"rotate-account/a%20b", nil, "cannot be the name"},
+		{"rotate-account/reporting", nil, "as client_secret"},
+		{"rotate-role/nobody", nil, "no static role"},
+		{"accounts/reporting", map[string]any{"rotation_period": "24h"}, "no documented call"},
+		{"accounts/ci-bot", map[string]any{"rotation_period": "1s"}, "1h0m0s is the least"},
+		{"accounts/ci-bot", map[string]any{"rotation_period": "59m59s"}, "1h0m0s is the least"},
+		{"accounts/ci-bot", map[string]any{"rotation_period": "-1h"}, "negative"},
+		{"accounts/ci-bot", map[string]any{"rotation_period": "1h", "overlap": "30m"}, "less than half"},
+		{"accounts/ci-bot", map[string]any{"overlap": "-1s"}, "overlap"},
+		{"accounts/ci-bot", map[string]any{"overlap": "169h"}, "overlap"},
+		{"accounts/ci-bot", map[string]any{"rotation_period": "2h", "rotation_schedule": "0 3 * * *"}, "one of them"},
+		{"accounts/ci-bot", map[string]any{"rotation_schedule": "sometimes"}, "five fields"},
+		{"accounts/ci-bot", map[string]any{"rotation_schedule": "* * * * *"}, "is the least"},
+		{"accounts/ci-bot", map[string]any{"rotation_schedule": "0,30 3 * * *"}, "is the least"},
+		{"accounts/ci-bot", map[string]any{"rotation_schedule": "0 0 31 2 *"}, "no time that ever comes"},
+		{"accounts/ci-bot", map[string]any{"rotation_schedule": "@every 2h"}, "five fields"},
+		{"accounts/ci-bot", map[string]any{"rotation_window": "2h"}, "is for rotation_schedule"},
+		{"accounts/ci-bot", map[string]any{"rotation_schedule": "0 3 * * *", "rotation_window": "10m"}, "1h0m0s is the least"},
+		{"accounts/ci-bot", map[string]any{"exclusive": true}, "rotate-account"},
+		{"static-roles/s", map[string]any{"rotation_period": "24h"}, "account is missing"},
+		{"static-roles/s", map[string]any{"account": "ci-bot"}, "rotation_period or rotation_schedule is missing"},
+		{"static-roles/s", map[string]any{"account": "nobody", "rotation_period": "24h"}, `no account "nobody"`},
+		{"static-roles/s", map[string]any{"account": "reporting", "rotation_period": "24h"}, "type user"},
+		{"static-roles/s", map[string]any{"account": "ci-bot", "rotation_period": "8761h"}, "max_token_days"},
+		{"static-roles/a b", map[string]any{"account": "ci-bot", "rotation_period": "24h"}, "cannot be the name"},
+	} {
+		e.refuses(400, write, tt.path, tt.data, tt.says)
+	}
+	cloud, _ := apiTokens(t, jiratest.Switches{})
+	cloud.refuses(400, write, "rotate-root", nil, "organisation")
+	cloud.refuses(400, write, "rotate-account/ci", nil, "config's token")
+	cloud.refuses(400, write, "config", map[string]any{"rotation_period": "24h"}, "organisation")
+	empty := start(t, jiratest.Options{})
+	empty.refuses(400, write, "rotate-root", nil, "not configured")
+}
+
+// A rotation that Jira does not let happen changes nothing, and what is in use stays.
+func TestARotationThatFails(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	// The user owns as many tokens as he may.
+	for range 9 {
+		e.jira.Mint("ci-bot", "a person's", 9)
+	}
+	e.refuses(429, logical.UpdateOperation, "rotate-account/ci-bot", nil, "owns 10 tokens and max_tokens is 10")
+	for _, tok := range e.jira.Tokens("ci-bot")[1:] {
+		e.jira.Delete(tok.ID)
+	}
+	// Jira's cap is lower than max_tokens says.
+	e.jira.SetSwitches(func(s *jiratest.Switches) { s.MaxTokens = 1 })
+	e.refuses(400, logical.UpdateOperation, "rotate-account/ci-bot", nil, "403", "owns 1 tokens")
+	e.jira.SetSwitches(func(s *jiratest.Switches) { s.MaxTokens = 0 })
+	if why := e.read("accounts/ci-bot")["last_error"]; !strings.Contains(fmt.Sprint(why), "403") {
+		t.Errorf("last_error %q", why)
+	}
+	// With a password: Basic is off, Jira is locked, Jira does not like what the policy makes.
+	e.write("accounts/ci-bot", map[string]any{"password": e.passwordOf("ci-bot")})
+	e.jira.SetSwitches(func(s *jiratest.Switches) { s.BasicOff = true })
+	e.refuses(400, logical.UpdateOperation, "rotate-account/ci-bot", nil, "Basic")
+	e.jira.SetSwitches(func(s *jiratest.Switches) { s.BasicOff = false })
+	remove := e.jira.Fault(jiratest.Fault{Method: "PUT", Do: jiratest.Answer, Status: 400, Body: `{"errors":{"password":"too long"}}`})
+	resp, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil)
+	e.failed(400, resp, err, "password_policy", "too long")
+	remove()
+	if a, _ := e.loadAccount(t.Context(), e.storage, "ci-bot"); a.Next != "" {
+		t.Error("the password that Jira refused is kept")
+	}
+	e.revoke(e.issue("readonly", nil).Secret)
+	remove = e.jira.Fault(jiratest.Fault{Method: "GET", Path: "/rest/api/2/myself", Do: jiratest.Answer, Status: 403, Header: http.Header{"X-Authentication-Denied-Reason": {"CAPTCHA_CHALLENGE; login-url=x"}}})
+	e.refuses(400, logical.UpdateOperation, "rotate-account/ci-bot", nil, "locked this user")
+	remove()
+	e.dismantled()
+}
+
+// Two at once: one rotates, the other is told that. And no mint fails meanwhile.
+func TestRotationsAndMintsAtOnce(t *testing.T) {
+	e := rotatable(t, jiratest.Options{Switches: jiratest.Switches{MaxTokens: 60}})
+	e.write("accounts/ci-bot", map[string]any{"max_tokens": 60})
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	rotated := 0
+	leases := make([]*logical.Response, 40)
+	for i := range leases {
+		all.Go(func() {
+			if i%10 == 5 {
+				resp, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil)
+				if err != nil {
+					e.failed(400, resp, err, "being rotated this moment")
+				} else {
+					mu.Lock()
+					rotated++
+					mu.Unlock()
+				}
+			}
+			var err error
+			if leases[i], err = e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if rotated == 0 {
+		t.Error("none was rotated")
+	}
+	for _, lease := range leases {
+		e.revoke(lease.Secret)
+	}
+	e.pass(10 * time.Minute)
+	e.tended()
+	if live := e.liveTokens("ci-bot"); len(live) != 2 { // with the one that was brought
+		t.Errorf("%d rotations left %v", rotated, live)
+	}
+	e.dismantled()
+}
+
+// On its period, on its schedule within its window, and before its token expires.
+func TestRotationOnTime(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	rotatedAt := func() string { return fmt.Sprint(e.read("accounts/ci-bot")["last_rotated"]) }
+	e.write("accounts/ci-bot", map[string]any{"rotation_period": "24h"})
+	e.tended()
+	e.pass(23 * time.Hour)
+	e.tended()
+	if rotatedAt() != "" {
+		t.Fatal("rotated before it is due")
+	}
+	e.pass(time.Hour + time.Minute)
+	e.tended()
+	first := rotatedAt()
+	if first == "" {
+		t.Fatal("not rotated when it was due")
+	}
+	// Jira is away when the next one is due: it is tried again, less and less often.
+	e.pass(24*time.Hour + time.Minute)
+	remove := e.jira.Fault(jiratest.Fault{Times: -1, Do: jiratest.Answer, Status: 500})
+	e.tended()
+	if why := fmt.Sprint(e.read("accounts/ci-bot")["last_error"]); !strings.Contains(why, "500") || !e.logged("a rotation failed, and will be tried again") {
+		t.Errorf("last_error %q", why)
+	}
+	e.jira.ResetCalls()
+	e.tended()
+	if n := len(e.jira.Calls()); n != 0 {
+		t.Errorf("%d calls right after a failure", n)
+	}
+	remove()
+	e.sites.forget("ci-bot")
+	e.pass(10 * time.Minute)
+	e.tended()
+	if rotatedAt() == first || e.read("accounts/ci-bot")["last_error"] != "" {
+		t.Error("not rotated when Jira was back")
+	}
+	// By hand only.
+	e.write("accounts/ci-bot", map[string]any{"disable_automated_rotation": true})
+	last := rotatedAt()
+	e.pass(25 * time.Hour)
+	e.tended()
+	if rotatedAt() != last || e.read("accounts/ci-bot")["next_rotation"] != "" {
+		t.Error("rotated although that is disabled")
+	}
+	// A token of 365 days is warned about from fourteen days ahead, and replaced
+	// without any schedule unless that is disabled.
+	e.pass(340 * 24 * time.Hour)
+	e.tended()
+	if e.logged("ends in Jira, and is not replaced") {
+		t.Error("warned too early")
+	}
+	e.pass(11 * 24 * time.Hour)
+	e.tended()
+	if !e.logged("ends in Jira, and is not replaced") || rotatedAt() != last {
+		t.Error("not warned")
+	}
+	e.write("accounts/ci-bot", map[string]any{"disable_automated_rotation": false, "rotation_period": 0})
+	e.pass(10 * 24 * time.Hour)
+	e.tended()
+	if rotatedAt() == last {
+		t.Error("it was let to expire")
+	}
+	e.dismantled()
+}
+
+// next is when a schedule is due, from a day on at which it was rotated.
+func TestWhenAScheduleIsDue(t *testing.T) {
+	const day = "2026-03-02T12:00:00Z" // a Monday
+	for _, tt := range []struct {
+		schedule schedule
+		now      string
+		due      string
+	}{
+		{schedule{}, day, ""},
+		{schedule{RotationPeriod: 3600}, day, "2026-03-02T13:00:00Z"},
+		{schedule{RotationPeriod: 3600, DisableRotation: true}, day, ""},
+		{schedule{RotationSchedule: "0 3 * * SAT"}, day, "2026-03-07T03:00:00Z"},
+		{schedule{RotationSchedule: "0 3 * * SAT"}, "2026-03-20T00:00:00Z", "2026-03-07T03:00:00Z"},
+		{schedule{RotationSchedule: "0 3 * * SAT", RotationWindow: 3600}, "2026-03-07T03:59:00Z", "2026-03-07T03:00:00Z"},
+		{schedule{RotationSchedule: "0 3 * * SAT", RotationWindow: 3600}, "2026-03-07T04:01:00Z", "2026-03-14T03:00:00Z"},
+		{schedule{RotationSchedule: "0 3 * * SAT", RotationWindow: 3600}, "2026-05-01T00:00:00Z", "2026-05-02T03:00:00Z"},
+	} {
+		since, _ := time.Parse(time.RFC3339, day)
+		now, _ := time.Parse(time.RFC3339, tt.now)
+		if got := rfc3339(tt.schedule.next(since, now)); got != tt.due {
+			t.Errorf("%+v at %s: due %s, want %s", tt.schedule, tt.now, got, tt.due)
+		}
+	}
+	// A clock that was set back does not put a rotation off for years.
+	s := schedule{RotationPeriod: 3600}
+	now := time.Unix(1_000_000, 0)
+	if due := s.due(&rotated{Since: 2_000_000}, now); !due.Equal(now.Add(time.Hour)) {
+		t.Errorf("due %v", due)
+	}
+}
+
+// An account whose token the engine minted itself can be exclusive, for that one it
+// knows; what was brought is deleted with all others.
+func TestAnExclusiveAccountThatLogsInWithItsOwnToken(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.rotate("rotate-account/ci-bot")
+	e.write("accounts/ci-bot", map[string]any{"exclusive": true})
+	lease := e.issue("readonly", nil)
+	e.sibling(lease, "mine")
+	e.revoke(lease.Secret)
+	if live := e.liveTokens("ci-bot"); len(live) != 1 || !strings.HasPrefix(live[0], "vault-") {
+		t.Errorf("alive: %v", live)
+	}
+	e.tidied(map[string]any{"dry_run": false})
+	e.rotate("rotate-account/ci-bot")
+	e.revoke(e.issue("readonly", nil).Secret)
+	if live := e.liveTokens("ci-bot"); len(live) != 2 { // the overlap
+		t.Errorf("alive: %v", live)
+	}
+	e.pass(6 * time.Minute)
+	e.tended()
+	if live := e.liveTokens("ci-bot"); len(live) != 1 {
+		t.Errorf("alive: %v", live)
+	}
+	e.dismantled()
+}
+
+// A credential that died is replaced by writing another: leases and debts live on,
+// and the token that the engine had minted is ended.
+func TestBreakGlass(t *testing.T) {
+	for _, died := range []string{"token", "password"} {
+		t.Run(died, func(t *testing.T) {
+			e := rotatable(t, jiratest.Options{})
+			if died == "password" {
+				e.write("accounts/ci-bot", map[string]any{"password": e.passwordOf("ci-bot")})
+			}
+			lease, other := e.issue("readonly", nil), e.issue("readonly", nil)
+			e.rotate("rotate-account/ci-bot")
+			if died == "password" {
+				e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Password = "changed by hand" })
+			} else {
+				for _, tok := range e.jira.Tokens("ci-bot") {
+					if strings.HasSuffix(tok.Name, "-own") {
+						e.jira.Delete(tok.ID)
+					}
+				}
+			}
+			resp, err := e.leaseRequest(t.Context(), logical.RevokeOperation, lease.Secret)
+			e.failed(400, resp, err, "write one that works in its place")
+			e.refuses(400, logical.UpdateOperation, "rotate-account/ci-bot", nil, "401")
+			e.write("accounts/ci-bot", map[string]any{"token": e.pat("ci-bot")})
+			e.settled()
+			if e.ledger.Held("ci-bot") != 1 {
+				t.Error("the debt is not paid")
+			}
+			e.revoke(other.Secret)
+			e.tended()
+			if keys, _ := logical.CollectKeysWithPrefix(t.Context(), e.storage, ledgerPrefix); len(keys) > 0 {
+				t.Errorf("in the ledger: %v", keys)
+			}
+			e.rotate("rotate-account/ci-bot")
+			e.dismantled()
+		})
+	}
+}
+
+// Nobody but a user himself ends his tokens: while the engine has minted some of his to
+// log in with, he is not exchanged for another.
+func TestExchangingAUserWhoseTokenTheEngineMinted(t *testing.T) {
+	e := throwaway(t, jiratest.Options{})
+	e.jira.AddUser(jiratest.User{Name: "root", Admin: true})
+	e.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")})
+	for _, tt := range []struct{ path, rotate, his, other string }{
+		{"accounts/ci-bot", "rotate-account/ci-bot", "ci-bot", "release-bot"},
+		{"config", "rotate-root", "jira-admin", "root"},
+	} {
+		e.rotate(tt.rotate)
+		other := map[string]any{"username": tt.other, "token": e.pat(tt.other)}
+		e.refuses(400, logical.UpdateOperation, tt.path, other, "another token of his first")
+		e.write(tt.path, map[string]any{"token": e.pat(tt.his)})
+		e.tended()
+		e.write(tt.path, other)
+		if live := e.liveTokens(tt.his); slices.ContainsFunc(live, func(name string) bool { return strings.HasPrefix(name, "vault-") }) {
+			t.Errorf("%s has %v", tt.his, live)
+		}
+	}
+}
+
+// What the engine has made to log in with ends with the mount, after all else.
+func TestAnUnmountEndsWhatTheEngineLogsInWith(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.rotate("rotate-account/ci-bot")
+	e.issue("readonly", nil)
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	e.system.TaintedVal = true
+	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
+		t.Errorf("the last periodic call: %v", err)
+	}
+	e.nothingHeld()
+}
+
+// Where Jira does not end it, the engine goes on trying after the account is gone.
+func TestAnAccountWhoseOwnTokenStays(t *testing.T) {
+	for _, quiet := range []bool{false, true} {
+		e := rotatable(t, jiratest.Options{Switches: jiratest.Switches{XAUserNameAbsent: quiet}})
+		e.rotate("rotate-account/ci-bot")
+		e.must(logical.DeleteOperation, "roles/readonly", nil)
+		remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
+		resp := e.must(logical.DeleteOperation, "accounts/ci-bot", nil)
+		if resp == nil || !strings.Contains(strings.Join(resp.Warnings, " "), "goes on trying") {
+			t.Errorf("answered %+v", resp)
+		}
+		remove()
+		// The answer to the deletion is lost, and with it the login.
+		e.jira.Fault(jiratest.Fault{Method: "DELETE", Do: jiratest.LoseAnswer, Times: 3})
+		e.pass(time.Hour)
+		e.settled()
+		e.pass(time.Hour)
+		e.settled()
+		e.nothingHeld()
+		if keys, _ := e.storage.List(t.Context(), retiredPrefix); len(keys) != 0 {
+			t.Errorf("kept: %v", keys)
+		}
+	}
+}
+
+// A consumer of a static role polls through three rotations, and its token always
+// works.
+func TestAStaticRole(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h", "overlap": "10m"})
+	if got := e.read("accounts/ci-bot"); got["held"] != 1 {
+		t.Errorf("the account reads %v", got)
+	}
+	var tokens []string
+	poll := func() {
+		got := e.read("static-creds/legacy")
+		token := got["token"].(string)
+		if !slices.Contains(tokens, token) {
+			tokens = append(tokens, token)
+		}
+		if got["username"] != "ci-bot" || got["url"] != e.jira.URL() || got["last_vault_rotation"] == "" || got["expires_at"] == "" || got["ttl"].(int64) > 24*3600 {
+			t.Errorf("answered %v", got)
+		}
+	}
+	for range 3 * 24 * 12 {
+		poll()
+		e.pass(5 * time.Minute)
+		if e.call(tokens[len(tokens)-1]) != http.StatusOK {
+			t.Fatal("a token that was told five minutes ago is dead")
+		}
+		e.tended()
+		if e.call(tokens[len(tokens)-1]) != http.StatusOK {
+			t.Fatal("a rotation ended the token that was told last")
+		}
+	}
+	poll()
+	if len(tokens) != 4 {
+		t.Errorf("%d tokens in three days", len(tokens))
+	}
+	e.rotate("rotate-role/legacy")
+	resp := e.rotate("rotate-role/legacy")
+	if resp == nil || !strings.Contains(strings.Join(resp.Warnings, " "), "before the last") {
+		t.Errorf("answered %+v", resp)
+	}
+	poll()
+	e.pass(11 * time.Minute)
+	e.tended()
+	for i, token := range tokens {
+		if works := e.call(token) == http.StatusOK; works != (i == len(tokens)-1) {
+			t.Errorf("token %d works: %v", i, works)
+		}
+	}
+	e.refuses(400, logical.UpdateOperation, "static-roles/legacy", map[string]any{"account": "other"}, "cannot be changed")
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.refuses(400, logical.DeleteOperation, "accounts/ci-bot", nil, `static role "legacy"`)
+	list := e.must(logical.ListOperation, "static-roles/", nil)
+	if fmt.Sprint(list.Data["keys"]) != "[legacy]" {
+		t.Errorf("listed %v", list.Data)
+	}
+	e.must(logical.PatchOperation, "static-roles/legacy", map[string]any{"rotation_schedule": "0 3 * * *"})
+	if got := e.read("static-roles/legacy"); got["rotation_period"] != 0 || got["rotation_schedule"] != "0 3 * * *" {
+		t.Errorf("reads %v", got)
+	}
+	e.must(logical.DeleteOperation, "static-roles/legacy", nil)
+	e.nothingHeld()
+	e.must(logical.DeleteOperation, "static-roles/legacy", nil)
+	if e.read("static-roles/legacy") != nil {
+		t.Error("it is there")
+	}
+	e.refuses(400, logical.ReadOperation, "static-creds/legacy", nil, "no static role")
+	e.dismantled()
+}
+
+// A static role gets another token where somebody ended the one it has, and none is
+// left of a write that failed.
+func TestAStaticRoleThatLostItsToken(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	remove := e.jira.Fault(jiratest.Fault{Method: "POST", Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
+	resp, err := e.request(t.Context(), logical.UpdateOperation, "static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	e.failed(400, resp, err, "not now")
+	remove()
+	if e.read("static-roles/legacy") != nil {
+		t.Error("a write that failed is stored")
+	}
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	first := e.read("static-creds/legacy")["token_id"]
+	for _, tok := range e.jira.Tokens("ci-bot") {
+		if fmt.Sprint(tok.ID) == first {
+			e.jira.Delete(tok.ID)
+		}
+	}
+	e.pass(time.Hour)
+	if got := e.tidied(map[string]any{"dry_run": false}); got["lost_forgotten_count"] != 1 {
+		t.Errorf("tidied %v", got)
+	}
+	e.tended()
+	if got := e.read("static-creds/legacy"); got["token_id"] == first || e.call(got["token"].(string)) != http.StatusOK {
+		t.Errorf("it hands out %v", got["token_id"])
+	}
+	e.dismantled()
+}
+
+// A token whose secret was never stored is ended by whoever looks next.
+func TestKeptTokensThatNobodyKeeps(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	token, _ := e.jira.Mint("ci-bot", "vault-x", 9)
+	id := ledger.NewID()
+	r := &ledger.Record{ID: id, Name: ledger.Name("k3xm2a", id, "own"), Account: "ci-bot", Kept: ledger.KeptOwn, TokenID: fmt.Sprint(token.ID)}
+	if err := e.ledger.Intend(t.Context(), r, ledger.Room{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.ledger.Issue(t.Context(), r, 0); err != nil {
+		t.Fatal(err)
+	}
+	e.mount()
+	e.tended()
+	e.dismantled()
+}
