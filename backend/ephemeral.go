@@ -188,7 +188,8 @@ func (b *backend) password(ctx context.Context, c *config) (string, error) {
 // says, and makes his token. Its error tells too, by made, whether he may be
 // there, though nothing was made by the call that failed.
 func (b *backend) makeUser(ctx context.Context, m *mint) (token jira.Token, secret string, made bool, err error) {
-	if _, err := m.client.CreateUser(ctx, m.user); err != nil {
+	user, err := m.client.CreateUser(ctx, m.user)
+	if err != nil {
 		made = !jira.NothingMade(err)
 		if jira.Is(err, jira.Denied) && !made {
 			// Somebody may have been made all the same, as where a seat was missing.
@@ -197,6 +198,7 @@ func (b *backend) makeUser(ctx context.Context, m *mint) (token jira.Token, secr
 		}
 		return token, "", made, fmt.Errorf("making user %q: %w", m.user.Name, err)
 	}
+	m.record.UserKey = user.Key
 	for _, g := range m.scope.Groups {
 		if err := join(ctx, m.client, g, m.user.Name); err != nil {
 			return token, "", true, fmt.Errorf("putting user %q into group %q: %w", m.user.Name, g, err)
@@ -242,13 +244,19 @@ func (b *backend) endUser(ctx context.Context, log hclog.Logger, admin *jira.Cli
 	}
 	log = log.With("username", name)
 	if r.OnRevoke != onRevokeDeactivate {
-		err := admin.DeleteUser(ctx, name)
+		there, err := admin.DeleteUser(ctx, name)
+		if err == nil && !there {
+			return b.wasRenamed(ctx, admin, r)
+		}
 		if err == nil || !jira.Is(err, jira.Denied) {
 			return err
 		}
 		log.Warn("Jira does not delete a throw-away user: he is stripped and deactivated instead", "error", err)
 	}
 	u, groups, found, err := admin.FindUser(ctx, name)
+	if err == nil && !found {
+		err = b.wasRenamed(ctx, admin, r)
+	}
 	if err != nil || !found {
 		return err
 	}
@@ -289,6 +297,29 @@ func (b *backend) endUser(ctx context.Context, log hclog.Logger, admin *jira.Cli
 	}
 	log.Info("a throw-away user is deactivated")
 	return nil
+}
+
+// wasRenamed fails if the user of r, of whose name there is nobody, has another name
+// now and is active. He is left alone, for his name is not one that was made for r;
+// only his token, whose id is, is ended.
+func (b *backend) wasRenamed(ctx context.Context, admin *jira.Client, r *ledger.Record) error {
+	if r.UserKey == "" {
+		return nil
+	}
+	u, _, found, err := admin.FindUserByKey(ctx, r.UserKey)
+	if err != nil {
+		return fmt.Errorf("looking for user %q by his key: %w", r.Username, err)
+	}
+	if !found || !u.Active || strings.EqualFold(u.Name, r.Username) { // of that name, he is gone since
+		return nil
+	}
+	token := "his token is ended"
+	if r.TokenID == "" || r.Site != admin.URL() {
+		token = "his token may live"
+	} else if err := admin.DeleteToken(ctx, r.TokenID); err != nil {
+		token = "his token could not be ended: " + err.Error()
+	}
+	return &jira.Error{Kind: jira.Nonsense, Words: fmt.Sprintf("somebody renamed user %q to %q", r.Username, u.Name), Advice: token + "; delete or deactivate him in Jira, for the engine touches nobody whose name is not of its making"}
 }
 
 // settleLostUser finds out whether Jira made the user of a mint that never came

@@ -556,3 +556,30 @@ func TestATrialAtASiteThatWasLeft(t *testing.T) {
 	}
 	e.nothingHeld()
 }
+
+// A throw-away user whom somebody renamed is not said to be gone: his token is ended,
+// he himself is left to whoever renamed him, and the debt stands until he is gone.
+func TestAThrowAwayUserWhoWasRenamed(t *testing.T) {
+	for _, onRevoke := range []string{onRevokeDelete, onRevokeDeactivate} {
+		e := throwaway(t, jiratest.Options{})
+		e.write("roles/deploy", map[string]any{"on_revoke": onRevoke, "verify": false})
+		lease := e.issue("deploy", nil)
+		name := lease.Data["username"].(string)
+		e.jira.SetUser(name, func(u *jiratest.User) { u.Name = "mallory" })
+		resp, err := e.leaseRequest(t.Context(), logical.RevokeOperation, lease.Secret)
+		e.failed(502, resp, err, "renamed user", "mallory", "his token is ended", "delete or deactivate him")
+		if e.can(lease, "GET", "/rest/api/2/myself", "") == 200 {
+			t.Error("his token works")
+		}
+		if !slices.ContainsFunc(e.jira.Users(), func(u jiratest.User) bool { return u.Name == "mallory" && !u.Inactive }) {
+			t.Error("somebody whose name is not of the engine's making is gone")
+		}
+		if _, err := e.ledger.Read(t.Context(), lease.Secret.InternalData["id"].(string)); err != nil {
+			t.Error("the debt is forgotten")
+		}
+		e.jira.DeleteUser("mallory")
+		e.pass(time.Hour)
+		e.settled()
+		e.nothingHeld()
+	}
+}

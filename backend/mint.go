@@ -234,7 +234,7 @@ func (m *mint) lease() *lease {
 		MaxTTL:    seconds(m.max),
 		ExpiresAt: rfc3339(m.record.Expires.Time()),
 
-		Type: m.record.Type, OnRevoke: m.record.OnRevoke, ProjectRoles: m.record.ProjectRoles,
+		Type: m.record.Type, OnRevoke: m.record.OnRevoke, ProjectRoles: m.record.ProjectRoles, UserKey: m.record.UserKey,
 	}
 }
 

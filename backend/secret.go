@@ -67,6 +67,7 @@ type lease struct {
 	Type         string `json:"type,omitempty"`
 	OnRevoke     string `json:"on_revoke,omitempty"`
 	ProjectRoles string `json:"project_roles,omitempty"`
+	UserKey      string `json:"user_key,omitempty"`
 }
 
 func (l *lease) encode() map[string]any {
@@ -86,7 +87,7 @@ func (l *lease) encode() map[string]any {
 		"ttl": l.TTL, "max_ttl": l.MaxTTL, "expires_at": l.ExpiresAt,
 	}
 	if l.Type != "" {
-		data["type"], data["on_revoke"], data["project_roles"] = l.Type, l.OnRevoke, l.ProjectRoles
+		data["type"], data["on_revoke"], data["project_roles"], data["user_key"] = l.Type, l.OnRevoke, l.ProjectRoles, l.UserKey
 	}
 	return data
 }
@@ -287,7 +288,7 @@ func (l *lease) record() (*ledger.Record, error) {
 	r := &ledger.Record{
 		ID: l.ID, Name: l.TokenName, TokenID: l.TokenID,
 		Site: l.Site, Account: l.Account, Username: l.Username, Role: l.Role,
-		Type: l.Type, OnRevoke: l.OnRevoke, ProjectRoles: l.ProjectRoles,
+		Type: l.Type, OnRevoke: l.OnRevoke, ProjectRoles: l.ProjectRoles, UserKey: l.UserKey,
 	}
 	if l.ExpiresAt != "" {
 		expires, err := time.Parse(time.RFC3339, l.ExpiresAt)

@@ -83,15 +83,22 @@ func (c *Client) CreateUser(ctx context.Context, n NewUser) (User, error) {
 // not confirmed, and a call that was cut off may yet make one: that he is not
 // found is final only when such a call lies some time back.
 func (c *Client) FindUser(ctx context.Context, name string) (u User, groups []string, found bool, err error) {
-	return c.findUser(ctx, name, false)
+	return c.findUser(ctx, "username", name, false)
 }
 
-func (c *Client) findUser(ctx context.Context, name string, urgent bool) (u User, groups []string, found bool, err error) {
-	if !isName(name) {
-		return User{}, nil, false, refuse(http.MethodGet, usersPath, "name of a user", name)
+// FindUserByKey is [Client.FindUser] of the user who has a key, which he keeps when he
+// is renamed.
+func (c *Client) FindUserByKey(ctx context.Context, key string) (u User, groups []string, found bool, err error) {
+	return c.findUser(ctx, "key", key, false)
+}
+
+// findUser finds the user whom by, a name or a key, tells.
+func (c *Client) findUser(ctx context.Context, by, value string, urgent bool) (u User, groups []string, found bool, err error) {
+	if !isName(value) {
+		return User{}, nil, false, refuse(http.MethodGet, usersPath, "name of a user", value)
 	}
 	a, err := c.do(ctx, call{
-		method: http.MethodGet, path: usersPath, query: url.Values{"username": {name}, "expand": {"groups"}},
+		method: http.MethodGet, path: usersPath, query: url.Values{by: {value}, "expand": {"groups"}},
 		want: []int{http.StatusOK, http.StatusNotFound}, urgent: urgent,
 	})
 	if err != nil {
@@ -107,8 +114,9 @@ func (c *Client) findUser(ctx context.Context, name string, urgent bool) (u User
 	if err := a.decode(&listed); err != nil {
 		return User{}, nil, false, err
 	}
-	if u, groups, err = listed.user(); err == nil && !strings.EqualFold(u.Name, name) {
-		err = errors.New("he has another name")
+	u, groups, err = listed.user()
+	if told := map[string]string{"username": u.Name, "key": u.Key}[by]; err == nil && !strings.EqualFold(told, value) {
+		err = errors.New("he has another name, or another key")
 	}
 	if err != nil {
 		return User{}, nil, false, a.nonsense("of the user: " + err.Error())
@@ -117,14 +125,15 @@ func (c *Client) findUser(ctx context.Context, name string, urgent bool) (u User
 }
 
 // DeleteUser deletes the user called name, and with him his tokens. No error
-// means that he is proven to be gone, whether this call deleted him or he was
-// gone before; [Client.FindUser] tells when that is final. A user who reported
+// means that there is proven to be nobody of that name; there tells whether this call
+// may have deleted him, and is false where Jira said that there was none.
+// [Client.FindUser] tells when that is final. A user who reported
 // issues or owns things is not deleted but refused, with an error of kind
 // [Denied] (whether always is not confirmed): deactivate him. It goes before
 // other calls where the gate is narrow.
-func (c *Client) DeleteUser(ctx context.Context, name string) error {
+func (c *Client) DeleteUser(ctx context.Context, name string) (there bool, err error) {
 	if !isName(name) {
-		return refuse(http.MethodDelete, usersPath, "name of a user", name)
+		return false, refuse(http.MethodDelete, usersPath, "name of a user", name)
 	}
 	a, err := c.do(ctx, call{
 		method: http.MethodDelete, path: usersPath, query: url.Values{"username": {name}},
@@ -132,19 +141,19 @@ func (c *Client) DeleteUser(ctx context.Context, name string) error {
 		urgent: true,
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	gone := func() error { return c.isGone(ctx, a, name) }
 	if a.status == http.StatusNotFound {
-		return gone()
+		return false, gone()
 	}
-	return c.prove(ctx, a, gone)
+	return true, c.prove(ctx, a, gone)
 }
 
 // isGone returns nil if Jira does not find the user called name any more, which
 // a, the answer to his deletion, says.
 func (c *Client) isGone(ctx context.Context, a *answer, name string) error {
-	_, _, found, err := c.findUser(ctx, name, true)
+	_, _, found, err := c.findUser(ctx, "username", name, true)
 	if err != nil {
 		return fmt.Errorf("DELETE %s: cannot tell whether the user is gone: %w", a.call.path, err)
 	}
@@ -264,7 +273,7 @@ func (c *Client) RemoveFromGroup(ctx context.Context, group, name string) error 
 // isOut returns nil if the user called name is not in group, after a, the
 // answer to his removal.
 func (c *Client) isOut(ctx context.Context, a *answer, group, name string) error {
-	_, groups, _, err := c.findUser(ctx, name, true)
+	_, groups, _, err := c.findUser(ctx, "username", name, true)
 	switch {
 	case err != nil:
 		return fmt.Errorf("DELETE %s: cannot tell whether the user is still a member: %w", a.call.path, err)

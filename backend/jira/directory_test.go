@@ -72,10 +72,10 @@ var directoryCalls = map[string]struct {
 		return err
 	}, nil},
 	"DeleteUser": {"DELETE", usersPath, false, true, func(ctx context.Context, c *Client) error {
-		return c.DeleteUser(ctx, "victim")
+		return deleteUser(ctx, c, "victim")
 	}, func(s *jiratest.Server) bool { _, there := userNamed(s, "victim"); return !there }},
 	"DeleteUser nobody": {"DELETE", usersPath, false, false, func(ctx context.Context, c *Client) error {
-		return c.DeleteUser(ctx, "nobody")
+		return deleteUser(ctx, c, "nobody")
 	}, nil},
 	"Deactivate": {"PUT", usersPath, false, false, func(ctx context.Context, c *Client) error {
 		return c.Deactivate(ctx, "victim")
@@ -453,7 +453,7 @@ func TestFindUser(t *testing.T) {
 	if err != nil || !found || u != (User{Name: want.Name, Key: want.Key, DisplayName: "D"}) || !slices.Equal(groups, want.Groups) {
 		t.Errorf("%+v, %v, %v, %v", u, groups, found, err)
 	}
-	if err := c.DeleteUser(t.Context(), want.Name); err != nil {
+	if err := deleteUser(t.Context(), c, want.Name); err != nil {
 		t.Error(err)
 	}
 	if _, _, found, err := c.FindUser(t.Context(), want.Name); found || err != nil {
@@ -615,7 +615,7 @@ func TestWhatCannotBeNamed(t *testing.T) {
 			t.Errorf("%q was found", name)
 		}
 		for what, err := range map[string]error{
-			"name of a user":   c.DeleteUser(ctx, name),
+			"name of a user":   deleteUser(ctx, c, name),
 			"name of a user ":  c.Deactivate(ctx, name),
 			" name of a user":  c.SetPassword(ctx, name, newPassword),
 			" name of a user ": c.AddToGroup(ctx, "staff", name),
@@ -771,8 +771,8 @@ func TestThrowAwayUserWhicheverWayItTurnsOut(t *testing.T) {
 			_, err = root.site.As(his.login.Login).Myself(ctx)
 			must(err)
 
-			must(root.DeleteUser(ctx, n.Name))
-			must(root.DeleteUser(ctx, n.Name))
+			must(deleteUser(ctx, root, n.Name))
+			must(deleteUser(ctx, root, n.Name))
 			if _, found := find(n.Name); found {
 				t.Error("found after his end")
 			}
@@ -820,7 +820,7 @@ func TestBusyUsers(t *testing.T) {
 	for _, deleted := range []bool{false, true} {
 		s, c := newDirectory(t, jiratest.Options{Switches: jiratest.Switches{DeleteBusyUsers: deleted}})
 		s.AddIssue("OPS", "victim", "broken")
-		err := c.DeleteUser(t.Context(), "victim")
+		err := deleteUser(t.Context(), c, "victim")
 		if deleted {
 			if err != nil {
 				t.Error(err)
@@ -899,4 +899,35 @@ func TestEndsGoFirst(t *testing.T) {
 			t.Errorf("%s goes first: %v", name, urgent == 1)
 		}
 	}
+}
+
+// deleteUser is [Client.DeleteUser] for those who want to know no more.
+func deleteUser(ctx context.Context, c *Client, name string) error {
+	_, err := c.DeleteUser(ctx, name)
+	return err
+}
+
+// TestUsersByKey: a user who was renamed has nobody of his old name, and his key.
+func TestUsersByKey(t *testing.T) {
+	s, c := newDirectory(t, jiratest.Options{})
+	victim, _, _, err := c.FindUser(t.Context(), "victim")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetUser("victim", func(u *jiratest.User) { u.Name = "other-name" })
+	if u, _, found, err := c.FindUserByKey(t.Context(), victim.Key); err != nil || !found || u.Name != "other-name" {
+		t.Errorf("%+v, %v, %v", u, found, err)
+	}
+	if there, err := c.DeleteUser(t.Context(), "victim"); there || err != nil {
+		t.Errorf("%v, %v", there, err)
+	}
+	if there, err := c.DeleteUser(t.Context(), "other-name"); !there || err != nil {
+		t.Errorf("%v, %v", there, err)
+	}
+	if _, _, found, err := c.FindUserByKey(t.Context(), victim.Key); err != nil || found {
+		t.Errorf("%v, %v", found, err)
+	}
+	s.Fault(jiratest.Fault{Nth: 1, Do: jiratest.Answer, Status: 200, Body: `{"name":"a","key":"another","active":true}`})
+	_, _, _, err = c.FindUserByKey(t.Context(), victim.Key)
+	wants(t, err, Nonsense)
 }

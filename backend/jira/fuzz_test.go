@@ -349,7 +349,7 @@ func FuzzDirectory(f *testing.F) {
 		}
 		// Where FindUser decides, it gets the same answer.
 		for what, err := range map[string]error{
-			"deleted":        s.client(t).DeleteUser(t.Context(), "temp"),
+			"deleted":        deleteUser(t.Context(), s.client(t), "temp"),
 			"deactivated":    s.client(t).Deactivate(t.Context(), "temp"),
 			"password set":   s.client(t).SetPassword(t.Context(), "temp", fuzzNewToken),
 			"out of a group": s.client(t).RemoveFromGroup(t.Context(), "staff", "temp"),

@@ -454,7 +454,7 @@ func TestRequestsOnTheWire(t *testing.T) {
 	wants(t, err, Denied)
 	_, _, _, err = token.FindUser(ctx, "te&mp+/..")
 	wants(t, err, Denied)
-	wants(t, token.DeleteUser(ctx, "te&mp"), Denied)
+	wants(t, deleteUser(ctx, token, "te&mp"), Denied)
 	wants(t, token.Deactivate(ctx, "te&mp"), Denied)
 	wants(t, token.SetPassword(ctx, "te&mp", `p"`), Denied)
 	wants(t, token.AddToGroup(ctx, "a/b", "temp"), Denied)

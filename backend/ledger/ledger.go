@@ -72,6 +72,7 @@ type Record struct {
 	Type string `json:"type,omitempty"`
 	// OnRevoke is, of a user that was made for the credential, what becomes of
 	// him, and ProjectRoles what of his Jira does not list, separated by blanks.
+	UserKey      string `json:"user_key,omitempty"` // Jira's of that user, from issued on
 	OnRevoke     string `json:"on_revoke,omitempty"`
 	ProjectRoles string `json:"project_roles,omitempty"`
 
