@@ -313,13 +313,13 @@ func (b *backend) wasRenamed(ctx context.Context, admin *jira.Client, r *ledger.
 	if !found || !u.Active || strings.EqualFold(u.Name, r.Username) { // of that name, he is gone since
 		return nil
 	}
-	token := "his token is ended"
+	became := "his token is ended"
 	if r.TokenID == "" || r.Site != admin.URL() {
-		token = "his token may live"
+		became = "his token may live"
 	} else if err := admin.DeleteToken(ctx, r.TokenID); err != nil {
-		token = "his token could not be ended: " + err.Error()
+		became = "his token could not be ended: " + err.Error()
 	}
-	return &jira.Error{Kind: jira.Nonsense, Words: fmt.Sprintf("somebody renamed user %q to %q", r.Username, u.Name), Advice: token + "; delete or deactivate him in Jira, for the engine touches nobody whose name is not of its making"}
+	return &jira.Error{Kind: jira.Nonsense, Words: fmt.Sprintf("somebody renamed user %q to %q", r.Username, u.Name), Advice: became + "; delete or deactivate him in Jira, for the engine touches nobody whose name is not of its making"}
 }
 
 // settleLostUser finds out whether Jira made the user of a mint that never came
