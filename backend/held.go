@@ -29,7 +29,9 @@ func (b *backend) records(account string) []string {
 	var ids []string
 	for _, account := range accounts {
 		own := b.ledger.Own(account)
-		ids = append(ids, slices.DeleteFunc(b.ledger.IDs(account), func(id string) bool { return slices.Contains(own, id) })...)
+		ids = append(ids, slices.DeleteFunc(b.ledger.IDs(account), func(id string) bool {
+			return slices.Contains(own, id) || b.ledger.State(id) == ledger.Ended
+		})...)
 	}
 	slices.Sort(ids)
 	return ids
@@ -125,6 +127,15 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 		}
 		if warnings, err = b.release(ctx, req, force, account); err != nil {
 			return err
+		}
+		if account != "" { // of those that were ended before nobody has to ask any more
+			for _, id := range b.ledger.IDs(account) {
+				if b.ledger.State(id) == ledger.Ended {
+					if err := b.ledger.Forget(ctx, id); err != nil {
+						return err
+					}
+				}
+			}
 		}
 		if own := b.ledger.Own(name); len(own) > 0 {
 			if err := b.ledgerIsWhole(); err != nil {

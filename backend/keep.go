@@ -247,7 +247,7 @@ func (k *keeper) intend(ctx context.Context, req *logical.Request, client *jira.
 	}
 	m := &mint{client: client, api: client.Site(), pool: 1, record: &ledger.Record{
 		ID: id, Name: ledger.Name(mount, id, called), Kept: k.keeping(), Site: client.URL(), Account: k.account, Username: client.Username(),
-		Reader: ledger.Reader{EntityID: req.EntityID, DisplayName: req.DisplayName, RequestID: req.ID, RemoteAddress: remoteAddress(req)},
+		Reader: readerOf(req),
 	}}
 	if k.role != "" {
 		m.record.Role = k.name

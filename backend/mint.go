@@ -117,7 +117,7 @@ func (b *backend) draft(ctx context.Context, req *logical.Request, name string, 
 	m.record = &ledger.Record{
 		ID: id, Name: ledger.Name(mount, id, name), Role: name,
 		Expires: ledger.At(b.now().Add(ledger.LateLanding).AddDate(0, 0, days(m.max))), // at the latest
-		Reader:  ledger.Reader{EntityID: req.EntityID, DisplayName: req.DisplayName, RequestID: req.ID, RemoteAddress: remoteAddress(req)},
+		Reader:  readerOf(req),
 	}
 	return m, nil
 }

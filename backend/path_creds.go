@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -32,6 +34,11 @@ func (b *backend) pathCreds() *framework.Path {
 			"ttl": {
 				Type:        framework.TypeDurationSecond,
 				Description: "How long the lease shall last, at most the role's max_ttl. Omitted: the role's ttl.",
+				Query:       true,
+			},
+			"metadata": {
+				Type:        framework.TypeString,
+				Description: fmt.Sprintf("What the credential is for, in your words, at most %d bytes. It is kept with its record, and tokens/ shows it. No secret.", mostMetadata),
 				Query:       true,
 			},
 		},
@@ -93,6 +100,9 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
+	if err := checkMetadata(req); err != nil {
+		return nil, err
+	}
 	m, token, secret, err := b.mint(ctx, req, name, increment)
 	if err != nil {
 		return nil, err
@@ -152,6 +162,31 @@ func askedTTL(d *framework.FieldData) (time.Duration, error) {
 		return 0, mistakef("ttl must be more than zero; leave it out for the role's")
 	}
 	return ttl, nil
+}
+
+// mostMetadata bounds what a reader says of a credential, in bytes.
+const mostMetadata = 512
+
+// checkMetadata refuses what cannot be a reader's words.
+func checkMetadata(req *logical.Request) error {
+	raw, sent := req.Data["metadata"]
+	text, ok := raw.(string)
+	switch {
+	case !sent:
+	case !ok:
+		return mistakef("metadata is no text")
+	case len(text) > mostMetadata:
+		return mistakef("metadata has %d bytes, and %d is the most", len(text), mostMetadata)
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
+		return mistakef("metadata holds a control character, or is no UTF-8")
+	}
+	return nil
+}
+
+// readerOf is who sent req, and what he says it is for.
+func readerOf(req *logical.Request) ledger.Reader {
+	metadata, _ := req.Data["metadata"].(string) // of a read of credentials, and checked there
+	return ledger.Reader{EntityID: req.EntityID, DisplayName: req.DisplayName, RequestID: req.ID, RemoteAddress: remoteAddress(req), Metadata: metadata}
 }
 
 func remoteAddress(req *logical.Request) string {

@@ -187,6 +187,12 @@ func (b *backend) revokeLease(ctx context.Context, req *logical.Request, queued 
 	tainted := b.System().Tainted()
 	r, err := b.ledger.Read(ctx, l.ID)
 	switch {
+	case err == nil && r.State == ledger.Ended: // somebody ended it before
+		if err := b.ledger.Forget(ctx, l.ID); err != nil {
+			return err
+		}
+		log.Info("the lease of a token that was ended before is over")
+		return nil
 	case err != nil: // none, or none to be had: the lease's data is enough
 		if r, err = l.record(); err != nil {
 			return err

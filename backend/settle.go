@@ -60,6 +60,10 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 			return err
 		case r.Type == credentialTypeOAuth2:
 			failed = errors.Join(failed, b.outlived(ctx, log, r))
+		case r.State == ledger.Ended && r.Over(now): // its lease has not come to tell
+			failed = errors.Join(failed, b.ledger.Forget(ctx, r.ID))
+		case r.State == ledger.Ended:
+			failed = errors.Join(failed, unlessSettled(b.ledger.Refresh(ctx, id)))
 		case r.NeverIssued():
 			lost = append(lost, r)
 		case r.State == ledger.Owed && b.endsItself(ctx, b.storage, r) != nil:

@@ -15,8 +15,8 @@ type index struct {
 	mu       sync.Mutex // guards all below; never held over storage
 	entries  map[string]*entry
 	accounts map[string]*shelf
-	roles    map[string]*int // how many places each takes, of all it had entries of
-	newest   Time            // when the last intent was written
+	roles    map[string]*share // of all that had entries
+	newest   Time              // when the last intent was written
 }
 
 // shelf is the entries of one account, and how many places they take.
@@ -26,11 +26,17 @@ type shelf struct {
 	byDue   []*entry // a heap: the first that is due lies on top
 }
 
+// share is how many places a role takes.
+type share struct {
+	role string
+	held int
+}
+
 // entry is what memory keeps of one record.
 type entry struct {
 	id      string
 	shelf   *shelf
-	role    *int // its places in index.roles
+	role    *share
 	due     Time
 	holdTo  Time  // not due before: somebody has it in hand
 	at      int32 // where it lies in shelf.byDue
@@ -43,7 +49,7 @@ type entry struct {
 }
 
 // states are what an entry's state may be.
-var states = [...]State{"", Intended, Issued, Owed}
+var states = [...]State{"", Intended, Issued, Owed, Ended}
 
 const (
 	atOnce = Time(0)
@@ -52,7 +58,7 @@ const (
 )
 
 func newIndex() index {
-	return index{entries: map[string]*entry{}, accounts: map[string]*shelf{}, roles: map[string]*int{}}
+	return index{entries: map[string]*entry{}, accounts: map[string]*shelf{}, roles: map[string]*share{}}
 }
 
 // begin notes r, whose mint is about to run in this process, if there is room
@@ -63,8 +69,8 @@ func (x *index) begin(r *Record, room Room) *FullError {
 	if s := x.accounts[r.Account]; s != nil && room.Account > 0 && s.held >= room.Account {
 		return &FullError{Held: s.held, Room: room.Account}
 	}
-	if held := x.roles[r.Role]; held != nil && room.Role > 0 && *held >= room.Role {
-		return &FullError{Held: *held, Room: room.Role, OfRole: true}
+	if s := x.roles[r.Role]; s != nil && room.Role > 0 && s.held >= room.Role {
+		return &FullError{Held: s.held, Room: room.Role, OfRole: true}
 	}
 	x.set(r, never).minting = true
 	return nil
@@ -114,18 +120,18 @@ func (x *index) set(r *Record, due Time) *entry {
 			s = &shelf{account: r.Account}
 			x.accounts[r.Account] = s
 		}
-		held := x.roles[r.Role]
-		if held == nil {
-			held = new(int)
-			x.roles[r.Role] = held
+		role := x.roles[r.Role]
+		if role == nil {
+			role = &share{role: r.Role}
+			x.roles[r.Role] = role
 		}
-		e = &entry{id: r.ID, shelf: s, role: held, due: due, holdTo: holdTo}
+		e = &entry{id: r.ID, shelf: s, role: role, due: due, holdTo: holdTo}
 		heap.Push(s, e)
 		x.entries[e.id] = e
 	}
 	e.take(r.held())
 	e.absent, e.kept, e.own = r.absent(), r.Kept != "", r.Kept == KeptOwn
-	e.state, e.minting = uint8(slices.Index(states[:], r.State)), minting //nolint:gosec // four of them
+	e.state, e.minting = uint8(slices.Index(states[:], r.State)), minting //nolint:gosec // five of them
 	e.move(max(due, e.holdTo))
 	return e
 }
@@ -135,10 +141,10 @@ func (e *entry) take(held bool) {
 	switch {
 	case held && !e.held:
 		e.shelf.held++
-		*e.role++
+		e.role.held++
 	case !held && e.held:
 		e.shelf.held--
-		*e.role--
+		e.role.held--
 	}
 	e.held = held
 }
@@ -282,10 +288,67 @@ func (x *index) held(account string) int {
 func (x *index) heldBy(role string) int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if held := x.roles[role]; held != nil {
-		return *held
+	if s := x.roles[role]; s != nil {
+		return s.held
 	}
 	return 0
+}
+
+// counts tells how many entries are in each state.
+func (x *index) counts() map[State]int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	counts := map[State]int{}
+	for _, e := range x.entries {
+		counts[states[e.state]]++
+	}
+	return counts
+}
+
+// page returns the first most ids after after, in order, that f lets through. It
+// sorts no more than it returns.
+func (x *index) page(f Filter, after string, most int) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var ids []string // a heap: the last of those found so far lies on top
+	last := (*latest)(&ids)
+	for id, e := range x.entries {
+		switch {
+		case id <= after,
+			f.Account != "" && e.shelf.account != f.Account,
+			f.Role != "" && e.role.role != f.Role,
+			f.State != "" && states[e.state] != f.State:
+		case len(ids) < most:
+			heap.Push(last, id)
+		case most > 0 && id < ids[0]:
+			ids[0] = id
+			heap.Fix(last, 0)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// latest is a heap of ids, the greatest on top.
+type latest []string
+
+// Len is how many there are.
+func (l *latest) Len() int { return len(*l) }
+
+// Less orders them backwards.
+func (l *latest) Less(i, j int) bool { return (*l)[i] > (*l)[j] }
+
+// Swap exchanges two.
+func (l *latest) Swap(i, j int) { (*l)[i], (*l)[j] = (*l)[j], (*l)[i] }
+
+// Push adds one at the end.
+func (l *latest) Push(id any) { *l = append(*l, id.(string)) } //nolint:errcheck // heap.Push is called with nothing else
+
+// Pop takes the last one off.
+func (l *latest) Pop() any {
+	last := (*l)[len(*l)-1]
+	*l = (*l)[:len(*l)-1]
+	return last
 }
 
 func (x *index) latest() Time {

@@ -6,10 +6,11 @@
 //	intended ──mint answered──► issued ──lease ends──► (gone)
 //	   │                           │
 //	   └─────────► owed ◄──────────┘
-//	                └── proven gone ──► (gone)
+//	                └── proven gone ──► (gone), or ended until its lease is over
 //
 // A record is intended while Jira may or may not have made the credential,
-// issued while a lease holds it, and owed once it has to go. Its random id is
+// issued while a lease holds it, and owed once it has to go. One that somebody
+// ended before its lease is ended until that is over, if he wants that known. Its random id is
 // also part of the credential's name in Jira (see [Name]), so that either
 // side finds the other.
 //
@@ -51,6 +52,7 @@ const (
 	Intended State = "intended"
 	Issued   State = "issued"
 	Owed     State = "owed"
+	Ended    State = "ended" // proven gone, and under a lease
 )
 
 // Record is one credential. Times are by the engine's own clock unless they
@@ -128,7 +130,7 @@ func (r *Record) due(now time.Time) Time {
 	switch {
 	case r.State == Issued && r.Kept != "":
 		return never
-	case r.State == Issued:
+	case r.State == Issued || r.State == Ended:
 		return At(r.LeaseEnd.Time().Add(Grace))
 	case r.State == Intended && r.SoughtAt != 0:
 		intended := r.IntendedAt.Time()
@@ -174,6 +176,7 @@ type Reader struct {
 	DisplayName   string `json:"display_name,omitempty"`
 	RemoteAddress string `json:"remote_address,omitempty"`
 	RequestID     string `json:"request_id,omitempty"`
+	Metadata      string `json:"metadata,omitempty"` // what he says it is for
 }
 
 // absent tells whether the credential was sought and not found, and may yet be
@@ -181,7 +184,7 @@ type Reader struct {
 func (r *Record) absent() bool { return r.State == Intended && r.SoughtAt != 0 }
 
 // held tells whether the record takes one of its account's places.
-func (r *Record) held() bool { return r.Kept != KeptOwn && !r.absent() }
+func (r *Record) held() bool { return r.Kept != KeptOwn && r.State != Ended && !r.absent() }
 
 // ErrMissing is returned for a record that is not in the ledger.
 var ErrMissing = errors.New("no such record in the ledger")
@@ -286,7 +289,7 @@ func (l *Ledger) Over(id string) {
 // [Ledger.Whole].
 func (l *Ledger) Unsettled(account string, sought bool) []string {
 	return l.index.list(account, func(e *entry) bool {
-		return states[e.state] != Issued && !e.minting && (!e.absent || sought)
+		return (states[e.state] == Intended || states[e.state] == Owed) && !e.minting && (!e.absent || sought)
 	})
 }
 
@@ -420,6 +423,19 @@ func (r *Record) owe(now time.Time, tokenID string) {
 	}
 }
 
+// End writes that an owed credential is proven gone, and that a lease may hold it
+// until then. It is not held any more, but the record stays, to tell the lease's own
+// revoke, until that, or somebody who finds it over, forgets it.
+func (l *Ledger) End(ctx context.Context, id string) error {
+	return l.change(ctx, id, func(r *Record) error {
+		if r.State != Owed || r.NeverIssued() {
+			return &StateError{ID: id, Have: r.State}
+		}
+		r.State = Ended
+		return nil
+	})
+}
+
 // Move writes that another account, in the engine's words, looks after the
 // record from now on, and that what a lease holds has to go.
 func (l *Ledger) Move(ctx context.Context, id, account string) error {
@@ -501,6 +517,22 @@ func (l *Ledger) Read(ctx context.Context, id string) (*Record, error) {
 func (l *Ledger) Refresh(ctx context.Context, id string) error {
 	return l.change(ctx, id, func(*Record) error { return errUnchanged })
 }
+
+// Filter says which records are looked for. The zero value is all.
+type Filter struct {
+	Account, Role string // empty: any
+	State         State  // likewise
+}
+
+// Page returns the ids of at most most of the records that f lets through, in order,
+// of those after after. It is what this process knows; see [Ledger.Whole].
+func (l *Ledger) Page(f Filter, after string, most int) []string {
+	return l.index.page(f, after, most)
+}
+
+// Counts tells how many records there are in each state. It is what this process
+// knows; see [Ledger.Whole].
+func (l *Ledger) Counts() map[State]int { return l.index.counts() }
 
 // Held counts the places of account that are taken. It is what this process
 // knows; see [Ledger.Whole].

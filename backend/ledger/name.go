@@ -69,3 +69,6 @@ func ParseName(name string) (mountID, id string, ok bool) {
 func isRandom(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '2' || r > '7') })
 }
+
+// IsID tells whether s could be the id of a record.
+func IsID(s string) bool { return len(s) == idSize && isRandom(s) }

@@ -151,7 +151,7 @@ func decode(id string, value []byte) (*Record, error) {
 		return nil, fmt.Errorf("%w: record %q holds the id %q", ErrUnreadable, id, r.ID)
 	}
 	switch r.State {
-	case Intended, Issued, Owed:
+	case Intended, Issued, Owed, Ended:
 		return &r, nil
 	default:
 		return nil, fmt.Errorf("%w: record %q is in a state %q that this version does not know", ErrUnreadable, id, r.State)

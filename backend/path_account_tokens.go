@@ -1,0 +1,143 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// What Jira's tokens of an account are to the engine.
+const (
+	classLease      = "lease"       // the ledger has it, and a lease holds it, or did
+	classOwn        = "own"         // the engine logs in with it, or did until a moment ago
+	classStatic     = "static"      // a static role's
+	classOrphan     = "orphan"      // it bears this mount's name, and the ledger does not know it
+	classSibling    = "sibling"     // no engine made it
+	classOtherMount = "other_mount" // an engine made it that is mounted elsewhere
+)
+
+func (b *backend) pathAccountTokens() *framework.Path {
+	return &framework.Path{
+		Pattern:      "accounts/(?P<name>[^/]+)/tokens",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Fields: map[string]*framework.FieldSchema{
+			"name":            nameField("account"),
+			"unused_for":      {Type: framework.TypeDurationSecond, Description: "How long Jira has not seen one that is marked as unused.", Default: 30 * 24 * 3600, Query: true},
+			"expiring_within": {Type: framework.TypeDurationSecond, Description: "How soon Jira ends one that is marked as expiring.", Default: 14 * 24 * 3600, Query: true},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback: b.edge(b.readAccountTokens),
+				Summary:  "Read which tokens Jira has of an account, whoever made them.",
+				Responses: answered(map[string]*framework.FieldSchema{
+					"tokens": {Type: framework.TypeSlice, Required: true, Description: "The tokens. Each has token_id, token_name, class (lease, own, static, orphan, sibling, other_mount), id (the ledger's, where its name tells it), state (the ledger's), created, expires, last_accessed_at (all RFC 3339 in UTC), and eternal, unused and expiring."},
+					"counts": {Type: framework.TypeMap, Required: true, Description: "How many there are of each class, and that are eternal, unused and expiring."},
+				}, &logical.Response{Data: map[string]any{
+					"tokens": []map[string]any{{
+						"token_id": "401", "token_name": "made by hand", "class": "sibling", "id": "", "state": "",
+						"created": "2025-11-02T08:15:09Z", "expires": "", "last_accessed_at": "2025-12-24T17:00:00Z", "eternal": true, "unused": true, "expiring": false,
+					}},
+					"counts": map[string]any{"lease": 0, "own": 0, "static": 0, "orphan": 0, "sibling": 1, "other_mount": 0, "eternal": 1, "unused": 1, "expiring": 0},
+				}}),
+				ForwardPerformanceStandby:   true,
+				ForwardPerformanceSecondary: true,
+				DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "account-tokens"},
+			},
+		},
+		HelpSynopsis: "Which tokens Jira has of an account, whoever made them.",
+		HelpDescription: strings.TrimSpace(`
+Asks Jira for all tokens of an account's user and says of each what it is: of a lease,
+the engine's own, a static role's, one that bears this mount's name and is not known,
+another mount's, or one that no engine made. Those that never expire, that nobody has
+used for long, and that are about to expire are marked. Nothing is changed.
+
+    vault read -format=json jira/accounts/ci-bot/tokens
+`),
+	}
+}
+
+func (b *backend) readAccountTokens(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	name, err := nameIn(d, "an account")
+	if err != nil {
+		return nil, err
+	}
+	a, err := b.loadAccount(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if a.Type == accountTypeOAuth2 {
+		return nil, mistakef("account %q is of type %s: Jira does not list access tokens", name, a.Type)
+	}
+	unused, expiring := time.Duration(d.Get("unused_for").(int))*time.Second, time.Duration(d.Get("expiring_within").(int))*time.Second //nolint:errcheck // the schema's type
+	if unused <= 0 || expiring <= 0 {
+		return nil, mistakef("unused_for and expiring_within must be more than zero")
+	}
+	if err := b.ledgerIsWhole(); err != nil {
+		return nil, err
+	}
+	mount, err := b.mount.get(ctx, &b.decoded, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	client, err := b.client(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	tokens, date, err := client.TokensDated(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing the tokens of user %q: %w", client.Username(), err)
+	}
+	now := date // by Jira's clock, which has made the times
+	if now.IsZero() {
+		now = b.now()
+	}
+	counts := map[string]int{classLease: 0, classOwn: 0, classStatic: 0, classOrphan: 0, classSibling: 0, classOtherMount: 0, "eternal": 0, "unused": 0, "expiring": 0}
+	list := make([]map[string]any, 0, len(tokens))
+	for _, t := range tokens {
+		ofMount, id, made := ledger.ParseName(t.Name)
+		class, state := classSibling, ledger.State("")
+		switch r, err := b.ledger.Read(ctx, id); {
+		case t.ID == a.OwnTokenID || t.ID == a.PreviousTokenID:
+			class = classOwn
+		case !made:
+		case err == nil && (r.TokenID == t.ID || r.NeverIssued()):
+			class, state = map[ledger.Keeping]string{"": classLease, ledger.KeptOwn: classOwn, ledger.KeptStatic: classStatic}[r.Kept], r.State
+		case ofMount == mount:
+			class = classOrphan
+		default:
+			class = classOtherMount
+		}
+		last := t.LastUsed
+		if last.IsZero() {
+			last = t.Created
+		}
+		marks := map[string]bool{
+			"eternal":  t.Expires.IsZero(),
+			"unused":   !last.IsZero() && now.Sub(last) >= unused,
+			"expiring": !t.Expires.IsZero() && t.Expires.Sub(now) <= expiring,
+		}
+		counts[class]++
+		one := map[string]any{
+			"token_id": t.ID, "token_name": t.Name, "class": class, "id": id, "state": string(state),
+			"created": rfc3339(t.Created), "expires": rfc3339(t.Expires), "last_accessed_at": rfc3339(t.LastUsed),
+		}
+		for mark, is := range marks {
+			one[mark] = is
+			if is {
+				counts[mark]++
+			}
+		}
+		list = append(list, one)
+	}
+	data := map[string]any{}
+	for class, n := range counts {
+		data[class] = n
+	}
+	return &logical.Response{Data: map[string]any{"tokens": list, "counts": data}}, nil
+}

@@ -1,0 +1,396 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// Who holds what, since when, and for what: the ledger, as security people ask of it.
+// Nothing here tells a secret, for the ledger has none.
+
+const (
+	// defaultPage and mostPage are how many tokens a list has, in one answer.
+	defaultPage = 100
+	mostPage    = 1000
+)
+
+func tokenFilters() map[string]*framework.FieldSchema {
+	fields := map[string]*framework.FieldSchema{
+		"after":           {Type: framework.TypeString, Description: "Go on after this id: next of the answer before."},
+		"limit":           {Type: framework.TypeInt, Description: fmt.Sprintf("How many to list, 1 to %d.", mostPage), Default: defaultPage},
+		"role":            {Type: framework.TypeString, Description: "Only those of this role; of a static role with static/ before its name."},
+		"account":         {Type: framework.TypeString, Description: "Only those of this account."},
+		"state":           {Type: framework.TypeString, Description: "Only those that are intended, issued, owed or ended.", AllowedValues: []any{"intended", "issued", "owed", "ended"}},
+		"entity_id":       {Type: framework.TypeString, Description: "Only those that this entity of Vault asked for."},
+		"unused_for":      {Type: framework.TypeDurationSecond, Description: "Only those that Jira has not seen for so long. Jira is asked, for the tokens of each account."},
+		"expiring_within": {Type: framework.TypeDurationSecond, Description: "Only those that Jira itself ends within this time."},
+	}
+	for _, f := range fields {
+		f.Query = true
+	}
+	return fields
+}
+
+// recordFields are what is told of one token.
+func recordFields() map[string]*framework.FieldSchema {
+	text := func(what string) *framework.FieldSchema {
+		return &framework.FieldSchema{Type: framework.TypeString, Required: true, Description: what}
+	}
+	return map[string]*framework.FieldSchema{
+		"id":             text("The ledger's id, which is part of the token's name in Jira."),
+		"state":          text("intended: Jira was asked for it, and its answer is not known. issued: a lease holds it, or the engine itself. owed: it has to go, and Jira has not ended it yet. ended: it is gone, and its lease not over."),
+		"type":           text("What it is: pat, ephemeral_user, oauth2 or cloud_api_token."),
+		"kept":           text("own of what the engine logs in with, static of a static role's. Empty of what a lease holds."),
+		"role":           text("The role that it was read of; static/ and the name of a static role's."),
+		"account":        text("The account that it belongs to; ~admin of what the config's administrator looks after."),
+		"username":       text("The Jira user that it is."),
+		"token_id":       text("Jira's id of it. Empty where it is not known, or has none."),
+		"token_name":     text("Its name in Jira."),
+		"issued_at":      text("Since when it is issued, RFC 3339 in UTC. Empty if it never was."),
+		"lease_end":      text("When its lease ends, unless it is renewed. Vault's own idea may be earlier."),
+		"expires_at":     text("When Jira itself ends it. Empty if never, or not known."),
+		"owed_since":     text("Since when it has to go."),
+		"entity_id":      text("The entity of Vault that asked for it."),
+		"display_name":   text("The display name of the Vault token that asked for it."),
+		"remote_address": text("From where it was asked for."),
+		"metadata":       text("What he who asked says that it is for."),
+		"request_id":     text("The id of that request, which Vault's audit log has too."),
+	}
+}
+
+func recordExample() map[string]any {
+	return map[string]any{ //nolint:gosec // a sample, which no Jira knows
+		"id": "5b2tq6hznr4wjd7c", "state": "issued", "type": "pat", "kept": "", "role": "readonly", "account": "ci-bot", "username": "ci-bot",
+		"token_id": "412", "token_name": "vault-k3xm2a-5b2tq6hznr4wjd7c-readonly",
+		"issued_at": "2026-03-02T08:15:09Z", "lease_end": "2026-03-02T09:15:09Z", "expires_at": "2026-03-03T08:15:09Z", "owed_since": "",
+		"entity_id": "7d2e3179-f69b-450c-7179-ac8ee8bd8ca9", "display_name": "approle-ci", "remote_address": "192.0.2.7", "metadata": "nightly build", "request_id": "c1f3b2a0-0d0e-4b8e-9f1c-6f1b3a2d4c5e",
+	}
+}
+
+// data is r for the API.
+func recordData(r *ledger.Record) map[string]any {
+	kind := r.Type
+	if kind == "" {
+		kind = credentialTypePAT
+	}
+	return map[string]any{
+		"id": r.ID, "state": string(r.State), "type": kind, "kept": string(r.Kept), "role": r.Role, "account": r.Account, "username": r.Username,
+		"token_id": r.TokenID, "token_name": r.Name,
+		"issued_at": rfc3339(r.IssuedAt.Time()), "lease_end": rfc3339(r.LeaseEnd.Time()), "expires_at": rfc3339(r.Expires.Time()), "owed_since": rfc3339(r.OwedAt.Time()),
+		"entity_id": r.Reader.EntityID, "display_name": r.Reader.DisplayName, "remote_address": r.Reader.RemoteAddress, "request_id": r.Reader.RequestID, "metadata": r.Reader.Metadata,
+	}
+}
+
+func (b *backend) pathListTokens() *framework.Path {
+	operations := b.listing("tokens", "the tokens that the ledger knows of", true, b.listTokens, []string{"5b2tq6hznr4wjd7c"}, map[string]any{"5b2tq6hznr4wjd7c": recordExample()})
+	list := operations[logical.ListOperation].(*framework.PathOperation) //nolint:errcheck // listing makes no other
+	list.Responses[http.StatusOK][0].Fields["next"] = &framework.FieldSchema{Type: framework.TypeString, Description: "Where there are more: after of the next request."}
+	return &framework.Path{
+		Pattern:      "tokens/?$",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Fields:       tokenFilters(),
+		Operations:   operations,
+		HelpSynopsis: "List the tokens that the ledger knows of: who holds what.",
+		HelpDescription: strings.TrimSpace(`
+Lists the tokens that there are, or may be, by the ledger's ids, a page at a time,
+with who asked for each and how long it lasts.
+
+    vault list -detailed jira/tokens
+    vault read -format=json jira/tokens/ list=true role=readonly expiring_within=24h
+
+vault list sends no filters; vault read with list=true, and HTTP, do. Where next is
+told there are more: ask again with it as after.
+`),
+	}
+}
+
+func (b *backend) pathTokens() *framework.Path {
+	return &framework.Path{
+		Pattern:      "tokens/(?P<id>[^/]+)",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Fields: map[string]*framework.FieldSchema{
+			"id":   {Type: framework.TypeString, Description: "The ledger's id, as tokens/ lists it.", Required: true},
+			"live": {Type: framework.TypeBool, Description: "Ask Jira, too, whether it has the token, and when it was last used.", Query: true},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback: b.edge(b.readToken),
+				Summary:  "Read what the ledger knows of a token. Never its secret.",
+				Responses: answered(merged(recordFields(), map[string]*framework.FieldSchema{
+					"in_jira":          {Type: framework.TypeBool, Description: "With live=true: Jira has it, by its list of the user's tokens, which may lag behind by a minute."},
+					"last_accessed_at": {Type: framework.TypeString, Description: "With live=true: when Jira last saw it, by Jira's clock. Empty if never."},
+				}), &logical.Response{Data: recordExample()}),
+				ForwardPerformanceStandby:   true,
+				ForwardPerformanceSecondary: true,
+				DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "token"},
+			},
+		},
+		HelpSynopsis:    "What the ledger knows of a token.",
+		HelpDescription: "Tells who asked for a token, when and of which role, where it stands, and with live=true whether Jira has it and when it was last used. Never its secret.",
+	}
+}
+
+func (b *backend) pathRevokeToken() *framework.Path {
+	return &framework.Path{
+		Pattern:      "tokens/(?P<id>[^/]+)/revoke",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Fields:       map[string]*framework.FieldSchema{"id": {Type: framework.TypeString, Description: "The ledger's id, as tokens/ lists it.", Required: true}},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Callback:                    b.edge(b.revokeToken),
+				Summary:                     "End a token now, whatever its lease says.",
+				Examples:                    []framework.RequestExample{{Description: "End a token now.", Data: map[string]any{}}},
+				Responses:                   written(),
+				ForwardPerformanceStandby:   true,
+				ForwardPerformanceSecondary: true,
+				DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "revoke", OperationSuffix: "token"},
+			},
+		},
+		HelpSynopsis: "End a token now.",
+		HelpDescription: strings.TrimSpace(`
+Ends a token in Jira now. Its lease renews no more, and ends without a call. Where
+Jira does not end it, the answer warns, and the engine goes on trying.
+
+    vault write -f jira/tokens/5b2tq6hznr4wjd7c/revoke
+
+What the engine itself logs in with is rotated instead, and so is a static role's.
+`),
+	}
+}
+
+// recordIn returns the record that the request's path names, nil where there is none.
+func (b *backend) recordIn(ctx context.Context, d *framework.FieldData) (*ledger.Record, error) {
+	id, _ := d.Raw["id"].(string) // as the path's pattern caught it
+	if !ledger.IsID(id) {
+		return nil, mistakef("%q is no id of the ledger's: it has 16 lower-case letters and digits from 2 to 7", id[:min(len(id), 64)])
+	}
+	r, err := b.ledger.Read(ctx, id)
+	if errors.Is(err, ledger.ErrMissing) {
+		return nil, nil // as the caller tells
+	}
+	return r, err
+}
+
+func (b *backend) readToken(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.recordIn(ctx, d)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	resp := &logical.Response{Data: recordData(r)}
+	if live, _ := d.Get("live").(bool); live {
+		if err := b.live(ctx, req, r, resp); err != nil {
+			resp.AddWarning(fmt.Sprintf("Jira could not be asked: %v", err))
+		}
+	}
+	return resp, nil
+}
+
+// live asks Jira about the credential of r, and adds to resp what it says.
+func (b *backend) live(ctx context.Context, req *logical.Request, r *ledger.Record, resp *logical.Response) error {
+	if r.Type == credentialTypeOAuth2 {
+		return mistakef("it does not list access tokens")
+	}
+	client, err := b.client(ctx, req.Storage, r.Account)
+	if err != nil {
+		return err
+	}
+	if r.Type == credentialTypeUser {
+		u, _, found, err := client.FindUser(ctx, r.Username)
+		if err != nil {
+			return err
+		}
+		resp.Data["in_jira"] = found && u.Active
+		return nil
+	}
+	tokens, err := client.Tokens(ctx)
+	if err != nil {
+		return err
+	}
+	resp.Data["in_jira"], resp.Data["last_accessed_at"] = false, ""
+	for _, t := range tokens {
+		if t.ID == r.TokenID || r.NeverIssued() && r.Named(t.Name) {
+			resp.Data["in_jira"], resp.Data["last_accessed_at"] = true, rfc3339(t.LastUsed)
+		}
+	}
+	return nil
+}
+
+func (b *backend) revokeToken(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	r, err := b.recordIn(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case r == nil:
+		return nil, mistakef("the ledger has no token of this id: it is gone, or never was")
+	case r.State == ledger.Ended:
+		return nil, nil
+	case r.Kept == ledger.KeptOwn:
+		return nil, mistakef("this is what the engine logs in with: replace it with rotate-account or rotate-root, and the last one ends with the overlap")
+	case r.Kept == ledger.KeptStatic:
+		return nil, mistakef("this is the token of %s: replace it with rotate-role, or delete the static role", strings.Replace(r.Role, staticName(""), "static role ", 1))
+	case r.Type == credentialTypeOAuth2:
+		return nil, mistakef("only its holder has an access token, and only Vault what was handed out: revoke its lease; without a revocation_url it lives until %s", rfc3339(r.Expires.Time()))
+	case r.NeverIssued():
+		return nil, mistakef("nobody holds it: the engine asks Jira whether it is there, and ends it")
+	}
+	log := b.log(req).With("id", r.ID, "role", r.Role, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name)
+	if err := b.ledger.Owe(ctx, r.ID, ""); errors.Is(err, ledger.ErrMissing) {
+		return nil, nil // its lease has ended this moment
+	} else if err != nil {
+		return nil, err
+	}
+	if err := b.endNow(ctx, log, req.Storage, r); err != nil {
+		log.Warn("a token could not be revoked", "error", err)
+		return warned([]string{fmt.Sprintf("Jira has not ended it yet, and the engine goes on trying: %v", err)}), nil
+	}
+	err = b.ledger.End(ctx, r.ID)
+	if state := (*ledger.StateError)(nil); err != nil && !errors.Is(err, ledger.ErrMissing) && !errors.As(err, &state) {
+		return nil, err // the token is gone, and the worker finds that
+	}
+	log.Info("token revoked before its lease is over", "by", req.DisplayName)
+	return nil, nil
+}
+
+// wanted is what a list of tokens was asked for.
+type wanted struct {
+	ledger.Filter
+	after, entity    string
+	limit            int
+	unused, expiring time.Duration
+}
+
+// wantedIn reads it.
+func (b *backend) wantedIn(req *logical.Request, d *framework.FieldData) (w wanted, err error) {
+	for field := range req.Data {
+		if d.Schema[field] == nil && field != "list" {
+			return w, mistakef("there is no filter %q: there are %s", field[:min(len(field), 64)], strings.Join(slices.Sorted(maps.Keys(tokenFilters())), ", "))
+		}
+	}
+	text := func(field string) string { return d.Get(field).(string) } //nolint:errcheck // the schema's type
+	w.after, w.entity = text("after"), text("entity_id")
+	w.Account, w.Role, w.State = text("account"), text("role"), ledger.State(text("state"))
+	w.limit = d.Get("limit").(int) //nolint:errcheck // the schema's type
+	switch {
+	case w.after != "" && !ledger.IsID(w.after):
+		return w, mistakef("after is no id of the ledger's: take next of the answer before")
+	case w.limit < 1 || w.limit > mostPage:
+		return w, mistakef("limit must be 1 to %d", mostPage)
+	case w.State != "" && !slices.Contains([]ledger.State{ledger.Intended, ledger.Issued, ledger.Owed, ledger.Ended}, w.State):
+		return w, mistakef("state must be intended, issued, owed or ended")
+	}
+	for field, to := range map[string]*time.Duration{"unused_for": &w.unused, "expiring_within": &w.expiring} {
+		if *to = time.Duration(d.Get(field).(int)) * time.Second; d.Raw[field] != nil && *to <= 0 { //nolint:errcheck // the schema's type
+			return w, mistakef("%s must be more than zero", field)
+		}
+	}
+	return w, nil
+}
+
+func (b *backend) listTokens(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	w, err := b.wantedIn(req, d)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.ledgerIsWhole(); err != nil {
+		return nil, err
+	}
+	used := b.uses(req)
+	infos := map[string]any{}
+	var ids []string
+	next := ""
+	for after := w.after; next == ""; {
+		page := b.ledger.Page(w.Filter, after, w.limit)
+		for _, id := range page {
+			after = id
+			r, err := b.ledger.Read(ctx, id)
+			if errors.Is(err, ledger.ErrMissing) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			is, err := b.matches(ctx, &w, r, used)
+			if err != nil {
+				return nil, err
+			}
+			if is {
+				ids = append(ids, id)
+				infos[id] = recordData(r)
+			}
+			if len(ids) == w.limit {
+				next = id
+				break
+			}
+		}
+		if len(page) < w.limit {
+			break
+		}
+	}
+	resp := logical.ListResponseWithInfo(ids, infos)
+	if next != "" && len(b.ledger.Page(w.Filter, next, 1)) > 0 {
+		resp.Data["next"] = next
+	}
+	return resp, nil
+}
+
+// matches tells whether r is wanted, by what only storage and Jira know.
+func (b *backend) matches(ctx context.Context, w *wanted, r *ledger.Record, used func(context.Context, *ledger.Record) (time.Time, bool, error)) (bool, error) {
+	now := b.now()
+	if w.entity != "" && r.Reader.EntityID != w.entity || w.expiring > 0 && (r.Expires == 0 || r.Expires.Time().After(now.Add(w.expiring))) {
+		return false, nil
+	}
+	if w.unused == 0 {
+		return true, nil
+	}
+	if r.State != ledger.Issued {
+		return false, nil
+	}
+	last, known, err := used(ctx, r)
+	if err != nil {
+		return false, fmt.Errorf("asking Jira what is used: %w", err)
+	}
+	if last.IsZero() {
+		last = r.IssuedAt.Time()
+	}
+	return known && now.Sub(last) >= w.unused, nil
+}
+
+// uses tells when Jira has last seen a token, zero if never, and whether that is known.
+// Each account is asked once.
+func (b *backend) uses(req *logical.Request) func(context.Context, *ledger.Record) (time.Time, bool, error) {
+	lists := map[string][]jira.Token{}
+	return func(ctx context.Context, r *ledger.Record) (time.Time, bool, error) {
+		if r.Type != "" { // of which Jira does not tell
+			return time.Time{}, false, nil
+		}
+		list, ok := lists[r.Account]
+		if !ok {
+			client, err := b.client(ctx, req.Storage, r.Account)
+			if err != nil {
+				return time.Time{}, false, err
+			}
+			if list, err = client.Tokens(ctx); err != nil {
+				return time.Time{}, false, err
+			}
+			lists[r.Account] = list
+		}
+		i := slices.IndexFunc(list, func(t jira.Token) bool { return t.ID == r.TokenID })
+		if i < 0 {
+			return time.Time{}, false, nil
+		}
+		return list[i].LastUsed, true, nil
+	}
+}

@@ -1,0 +1,271 @@
+package backend
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira/jiratest"
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+func (e *engine) listed(filters map[string]any) ([]string, string) {
+	e.t.Helper()
+	data := map[string]any{"list": "true"}
+	for field, v := range filters {
+		data[field] = v
+	}
+	resp := e.must(logical.ListOperation, "tokens/", data)
+	ids, _ := resp.Data["keys"].([]string)
+	next, _ := resp.Data["next"].(string)
+	return ids, next
+}
+
+func id(lease *logical.Response) string { return lease.Secret.InternalData["id"].(string) }
+
+// Who holds what, since when, and for what; and whether Jira has it.
+func TestReadingTheLedger(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	lease := e.issue("readonly", map[string]any{"metadata": "nightly build of Straße"})
+	got := e.read("tokens/" + id(lease))
+	for field, want := range map[string]any{
+		"id": id(lease), "state": "issued", "type": "pat", "kept": "", "role": "readonly", "account": "ci-bot", "username": "ci-bot",
+		"token_id": lease.Data["token_id"], "token_name": lease.Data["token_name"], "expires_at": lease.Data["expires_at"], "owed_since": "",
+		"entity_id": "entity-1", "display_name": "token-app", "remote_address": "192.0.2.7", "request_id": "req-creds/readonly", "metadata": "nightly build of Straße",
+	} {
+		if got[field] != want {
+			t.Errorf("%s is %v, want %v", field, got[field], want)
+		}
+	}
+	live := e.must(logical.ReadOperation, "tokens/"+id(lease), map[string]any{"live": true})
+	if live.Data["in_jira"] != true || live.Data["last_accessed_at"] != "" || len(live.Warnings) != 0 {
+		t.Errorf("live: %+v", live)
+	}
+	e.call(lease.Data["token"].(string))
+	e.pass(2 * time.Minute)
+	if at := e.must(logical.ReadOperation, "tokens/"+id(lease), map[string]any{"live": true}).Data["last_accessed_at"]; at == "" {
+		t.Error("it was used, and Jira does not tell")
+	}
+	remove := e.jira.Fault(jiratest.Fault{Times: -1, Do: jiratest.Answer, Status: 500})
+	live = e.must(logical.ReadOperation, "tokens/"+id(lease), map[string]any{"live": true})
+	if live.Data["state"] != "issued" || !strings.Contains(strings.Join(live.Warnings, " "), "could not be asked") {
+		t.Errorf("live with Jira down: %+v", live)
+	}
+	remove()
+	e.sites.forget("ci-bot")
+	if e.read("tokens/"+ledger.NewID()) != nil {
+		t.Error("one that there is not is told")
+	}
+	for _, tt := range []struct {
+		op   logical.Operation
+		path string
+		data map[string]any
+		says string
+	}{
+		{logical.ReadOperation, "tokens/nonsense", nil, "no id of the ledger's"},
+		{logical.ReadOperation, "tokens/" + strings.Repeat("x", 5000), nil, "no id of the ledger's"},
+		{logical.UpdateOperation, "tokens/nonsense/revoke", nil, "no id of the ledger's"},
+		{logical.UpdateOperation, "tokens/" + ledger.NewID() + "/revoke", nil, "no token of this id"},
+		{logical.ListOperation, "tokens/", map[string]any{"rolle": "readonly"}, `no filter "rolle"`},
+		{logical.ListOperation, "tokens/", map[string]any{"after": "nonsense"}, "after"},
+		{logical.ListOperation, "tokens/", map[string]any{"limit": 0}, "limit must be 1 to 1000"},
+		{logical.ListOperation, "tokens/", map[string]any{"limit": 1001}, "limit must be 1 to 1000"},
+		{logical.ListOperation, "tokens/", map[string]any{"state": "alive"}, "state must be"},
+		{logical.ListOperation, "tokens/", map[string]any{"unused_for": "0s"}, "unused_for must be more"},
+		{logical.ReadOperation, "creds/readonly", map[string]any{"metadata": strings.Repeat("x", 1<<20)}, "512 is the most"},
+		{logical.ReadOperation, "creds/readonly", map[string]any{"metadata": "a\nb"}, "control character"},
+		{logical.ReadOperation, "creds/readonly", map[string]any{"metadata": map[string]any{"a": 1}}, ""},
+	} {
+		e.refuses(400, tt.op, tt.path, tt.data, tt.says)
+	}
+	e.revoke(lease.Secret)
+}
+
+// Every filter, and pages that meet all of it once.
+func TestListingTheLedger(t *testing.T) {
+	e := configured(t, jiratest.Options{Switches: jiratest.Switches{MaxTokens: 60}})
+	e.write("accounts/ci-bot", map[string]any{"max_tokens": 60})
+	e.write("accounts/release-bot", map[string]any{"username": "release-bot", "token": e.pat("release-bot")})
+	e.write("roles/release", map[string]any{"accounts": "release-bot", "ttl": "1h", "max_ttl": "90h"})
+	all := map[string]bool{}
+	for range 25 {
+		all[id(e.issue("readonly", nil))] = true
+	}
+	release := id(e.issue("release", nil))
+	all[release] = true
+	seen := map[string]bool{}
+	for after, pages := "", 0; ; pages++ {
+		ids, next := e.listed(map[string]any{"limit": 10, "after": after})
+		for _, id := range ids {
+			if seen[id] || !all[id] {
+				t.Errorf("%s is listed twice, or is none of ours", id)
+			}
+			seen[id] = true
+		}
+		if after = next; next == "" {
+			if pages != 2 || len(seen) != len(all) {
+				t.Errorf("%d of %d in %d pages", len(seen), len(all), pages+1)
+			}
+			break
+		}
+	}
+	for _, tt := range []struct {
+		filters map[string]any
+		n       int
+	}{
+		{map[string]any{}, 26},
+		{map[string]any{"limit": 26}, 26},
+		{map[string]any{"role": "release"}, 1},
+		{map[string]any{"role": "nobody"}, 0},
+		{map[string]any{"account": "ci-bot"}, 25},
+		{map[string]any{"state": "issued", "account": "release-bot"}, 1},
+		{map[string]any{"state": "owed"}, 0},
+		{map[string]any{"entity_id": "entity-1", "limit": 1, "role": "release"}, 1},
+		{map[string]any{"entity_id": "entity-2", "limit": 1}, 0},
+		{map[string]any{"expiring_within": "72h"}, 25},
+		{map[string]any{"expiring_within": "97h"}, 26},
+		{map[string]any{"unused_for": "1h"}, 0},
+	} {
+		if ids, next := e.listed(tt.filters); len(ids) != tt.n || next != "" {
+			t.Errorf("%v: %d, want %d; then %q", tt.filters, len(ids), tt.n, next)
+		}
+	}
+	e.pass(30 * time.Minute)
+	if ids, _ := e.listed(map[string]any{"unused_for": "20m"}); len(ids) != 26 {
+		t.Errorf("%d are unused", len(ids))
+	}
+	e.pass(time.Hour)
+	e.settled()
+	if ids, _ := e.listed(nil); len(ids) != 0 {
+		t.Errorf("left: %v", ids)
+	}
+	e.nothingHeld()
+}
+
+// A token is ended before its lease, which then renews no more, and ends without a
+// call.
+func TestRevokingAToken(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	lease := e.issue("readonly", nil)
+	e.must(logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+	if len(e.alive()) != 0 || e.read("tokens/" + id(lease))["state"] != "ended" || e.ledger.Held("ci-bot") != 0 {
+		t.Error("it is not ended, or takes a place")
+	}
+	resp, err := e.renew(lease.Secret, 0)
+	e.failed(400, resp, err, "being revoked")
+	e.must(logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+	e.mount() // it is stored
+	e.jira.ResetCalls()
+	if err := e.revokeQueued(lease.Secret); err != nil || len(e.jira.Calls()) != 0 {
+		t.Errorf("%v, with %d calls", err, len(e.jira.Calls()))
+	}
+	e.nothingHeld()
+
+	// One whose lease nobody ends is forgotten when that is over.
+	e.must(logical.UpdateOperation, "tokens/"+id(e.issue("readonly", nil))+"/revoke", nil)
+	e.pass(2 * time.Hour)
+	e.jira.ResetCalls()
+	e.settled()
+	if n := len(e.jira.Calls()); n != 0 {
+		t.Errorf("%d calls", n)
+	}
+	e.nothingHeld()
+
+	// Jira is away: it is owed, and the worker's.
+	lease = e.issue("readonly", nil)
+	remove := e.jira.Fault(jiratest.Fault{Times: -1, Do: jiratest.Answer, Status: 500})
+	warned := e.must(logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+	if warned == nil || !strings.Contains(strings.Join(warned.Warnings, " "), "goes on trying") || e.read("tokens/" + id(lease))["state"] != "owed" {
+		t.Errorf("answered %+v", warned)
+	}
+	remove()
+	e.sites.forget("ci-bot")
+	e.pass(time.Minute)
+	e.settled()
+	e.nothingHeld()
+
+	// It stands in nobody's way.
+	e.must(logical.UpdateOperation, "tokens/"+id(e.issue("readonly", nil))+"/revoke", nil)
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.must(logical.DeleteOperation, "accounts/ci-bot", nil)
+	e.nothingHeld()
+}
+
+// What is not a lease's, and what nobody but its holder has, is not ended so.
+func TestTokensThatAreNotRevokedSo(t *testing.T) {
+	e := configured(t, jiratest.Options{Version: "11.0.0"})
+	a := e.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "reporting"})
+	e.write("accounts/reporting", map[string]any{"type": "oauth2", "client_id": a.ClientID, "client_secret": a.ClientSecret})
+	e.write("roles/report", map[string]any{"credential_type": "oauth2", "accounts": "reporting"})
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	e.rotate("rotate-account/ci-bot")
+	lost := e.lostMint()
+	e.ledger.Over(lost.ID)
+	access := e.issue("report", nil)
+	says := map[string]string{"own": "rotate-account", "static": "rotate-role"}
+	ids, _ := e.listed(nil)
+	for _, one := range ids {
+		got := e.read("tokens/" + one)
+		want := says[fmt.Sprint(got["kept"])]
+		switch {
+		case got["type"] == "oauth2":
+			want = "revoke its lease"
+			if live := e.must(logical.ReadOperation, "tokens/"+one, map[string]any{"live": true}); len(live.Warnings) != 1 {
+				t.Errorf("live: %+v", live)
+			}
+		case got["state"] == "intended":
+			want = "nobody holds it"
+		}
+		e.refuses(400, logical.UpdateOperation, "tokens/"+one+"/revoke", nil, want)
+	}
+	if len(ids) != 4 {
+		t.Errorf("listed %d", len(ids))
+	}
+	if err := e.revokeWith(access); err != nil {
+		t.Fatal(err)
+	}
+	e.settled()
+	e.must(logical.DeleteOperation, "roles/report", nil)
+	e.must(logical.DeleteOperation, "accounts/reporting", nil)
+	e.dismantled()
+}
+
+// All that Jira has of an account, whoever made it.
+func TestTheTokensOfAnAccount(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.jira.Mint("ci-bot", "for ever", 0)
+	theirs, _ := e.jira.Mint("ci-bot", ledger.Name("zzzzzz", ledger.NewID(), "theirs"), 90)
+	lease := e.issue("readonly", nil)
+	orphan := e.issue("readonly", nil)
+	if err := e.ledger.Forget(t.Context(), id(orphan)); err != nil {
+		t.Fatal(err)
+	}
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	e.rotate("rotate-account/ci-bot")
+	count := func(filters map[string]any) string {
+		return fmt.Sprint(e.must(logical.ReadOperation, "accounts/ci-bot/tokens", filters).Data["counts"])
+	}
+	if got := count(nil); got != "map[eternal:1 expiring:3 lease:1 orphan:1 other_mount:1 own:1 sibling:2 static:1 unused:0]" {
+		t.Error(got)
+	}
+	if got := count(map[string]any{"expiring_within": "91d"}); !strings.Contains(got, "expiring:5") {
+		t.Error(got)
+	}
+	got := e.read("accounts/ci-bot/tokens")["tokens"].([]map[string]any)
+	for _, one := range got {
+		if one["id"] == id(lease) && (one["class"] != "lease" || one["state"] != "issued" || one["eternal"] != false) {
+			t.Errorf("the lease's is %v", one)
+		}
+	}
+	e.refuses(400, logical.ReadOperation, "accounts/ci-bot/tokens", map[string]any{"unused_for": "0s"}, "more than zero")
+	e.refuses(400, logical.ReadOperation, "accounts/nobody/tokens", nil, "no account")
+	e.revoke(lease.Secret)
+	e.tidied(map[string]any{"dry_run": false})
+	e.jira.Delete(theirs.ID)
+	e.pass(time.Hour)
+	e.tended()
+	e.dismantled()
+}
