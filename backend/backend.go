@@ -51,7 +51,9 @@ type backend struct {
 
 	reviewing atomic.Bool // a review is under way
 
-	logger atomic.Pointer[mounted]
+	logger  atomic.Pointer[mounted]
+	metrics *metrics
+	checks  checks
 
 	// resources keeps config, accounts and roles in step with each other and
 	// with the ledger: whoever writes one of them holds it, whoever writes an
@@ -86,6 +88,8 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 		ledger:  ledger.New(logical.NewStorageView(storage, ledgerPrefix), now),
 	}
 	b.background, b.cancelBackground = context.WithCancel(context.Background())
+	b.metrics = newMetrics(b)
+	b.sites.observe = b.metrics.called
 	b.Backend = &framework.Backend{
 		BackendType:    logical.TypeLogical,
 		RunningVersion: Version,
@@ -102,6 +106,8 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 			b.pathListTokens(),
 			b.pathTokens(),
 			b.pathRevokeToken(),
+			b.pathMetrics(),
+			b.pathStatus(),
 			b.pathStaticRoles(),
 			b.pathListStaticRoles(),
 			b.pathStaticCreds(),

@@ -25,7 +25,7 @@ func (b *backend) edge(handle framework.OperationFunc) framework.OperationFunc {
 		log := b.log(req)
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		err = guard(log, func() (err error) {
+		err = b.guard(log, func() (err error) {
 			resp, err = handle(ctx, req, d)
 			return err
 		})
@@ -46,9 +46,10 @@ func (b *backend) edge(handle framework.OperationFunc) framework.OperationFunc {
 
 // guard runs f. A panic in it ends f and not the process, which other mounts
 // share: it becomes an error, and the log tells where it was.
-func guard(log hclog.Logger, f func() error) (err error) {
+func (b *backend) guard(log hclog.Logger, f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			b.metrics.panics.Inc()
 			log.Error("panic", "panic", p, "stack", string(debug.Stack()))
 			err = errPanic
 		}

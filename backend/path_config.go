@@ -238,7 +238,7 @@ func (c *config) validate() error {
 		return err
 	}
 	// The site's own rules, on everything that has to do with the transport.
-	site, err := c.site(jira.NewGate(1), nil)
+	site, err := c.site(jira.NewGate(1), nil, nil)
 	if err != nil {
 		return err
 	}

@@ -96,6 +96,17 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
+	resp, err := b.issue(ctx, req, d, name)
+	if err != nil { // what is asked for may be none
+		if _, none := b.loadRole(ctx, req.Storage, name); none != nil {
+			return nil, err
+		}
+	}
+	b.metrics.mints.WithLabelValues(name, resultOf(err)).Inc()
+	return resp, err
+}
+
+func (b *backend) issue(ctx context.Context, req *logical.Request, d *framework.FieldData, name string) (*logical.Response, error) {
 	increment, err := askedTTL(d)
 	if err != nil {
 		return nil, err

@@ -28,6 +28,14 @@ func isRetired(account string) bool {
 	return strings.Contains(account, retiredMark) && account != adminAccount
 }
 
+// unretired is the name that a retired account had; of any other its own.
+func unretired(account string) string {
+	if isRetired(account) {
+		return account[:strings.LastIndex(account, retiredMark)]
+	}
+	return account
+}
+
 // retire keeps what account name needs to end those of its tokens whose records are
 // ids, of which no lease holds one any more. It tells how many there are, and under
 // which name they are looked after. The caller holds b.resources.
@@ -96,7 +104,7 @@ func (b *backend) dropRetired(ctx context.Context, name string) error {
 	b.resources.Lock() // lest one is removed that is being made
 	defer b.resources.Unlock()
 	// A move that was answered with an error may have landed: storage decides.
-	for _, id := range b.ledger.IDs(name[:strings.LastIndex(name, retiredMark)]) {
+	for _, id := range b.ledger.IDs(unretired(name)) {
 		if err := b.ledger.Refresh(ctx, id); err != nil && !errors.Is(err, ledger.ErrMissing) {
 			return err
 		}

@@ -41,7 +41,7 @@ func (b *backend) reviewDaily(ctx context.Context) error {
 	b.running.Go(func() {
 		defer b.reviewing.Store(false)
 		log := b.ownLog()
-		err := guard(log, func() error { return b.review(b.background) })
+		err := b.guard(log, func() error { return b.review(b.background) })
 		if err != nil && b.background.Err() == nil {
 			log.Warn("not all accounts and roles could be reviewed", "error", err)
 		}

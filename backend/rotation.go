@@ -333,7 +333,7 @@ func (b *backend) tendSoon() {
 	b.running.Go(func() {
 		defer b.rotations.turned()
 		log := b.ownLog()
-		err := guard(log, func() error { return b.tend(b.background) })
+		err := b.guard(log, func() error { return b.tend(b.background) })
 		if err != nil && b.background.Err() == nil {
 			log.Warn("what is rotated could not be looked after", "error", err)
 		}
@@ -363,6 +363,23 @@ func (b *backend) tend(ctx context.Context) error {
 		failed = errors.Join(failed, b.tendOne(ctx, req, &keeper{b: b, role: name, name: staticName(name)}))
 	}
 	return errors.Join(failed, b.tendRecords(ctx))
+}
+
+// keepers look after all that can be rotated.
+func (b *backend) keepers(ctx context.Context, s logical.Storage) ([]*keeper, error) {
+	accounts, err := s.List(ctx, accountsPrefix)
+	if err != nil {
+		return nil, err
+	}
+	roles, err := s.List(ctx, staticRolesPrefix)
+	if err != nil {
+		return nil, err
+	}
+	var all []*keeper
+	for _, name := range append([]string{adminAccount}, accounts...) {
+		all = append(all, &keeper{b: b, account: name, name: name})
+	}
+	return append(all, b.staticKeepers(roles)...), nil
 }
 
 // tendOne looks after what k keeps. An error is of storage; why a rotation failed is
@@ -519,6 +536,7 @@ func (b *backend) rotateKept(ctx context.Context, req *logical.Request, k *keepe
 		warnings, err = k.rotateToken(ctx, req, have)
 	}
 	b.rotations.judge(k.name, err, b.now())
+	b.metrics.rotations.WithLabelValues(k.name, resultOf(err)).Inc()
 	if err != nil {
 		return nil, fmt.Errorf("rotating %s: %w", k.what(), err)
 	}

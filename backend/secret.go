@@ -116,6 +116,12 @@ func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil {
 		return nil, err
 	}
+	resp, err := b.renew(ctx, req, l)
+	b.metrics.renewals.WithLabelValues(l.Role, resultOf(err)).Inc()
+	return resp, err
+}
+
+func (b *backend) renew(ctx context.Context, req *logical.Request, l *lease) (*logical.Response, error) {
 	if l.Type == credentialTypeOAuth2 {
 		return nil, mistakef("an access token cannot live longer than Jira has given it: read a new one")
 	}
@@ -180,6 +186,16 @@ func (b *backend) revokeLease(ctx context.Context, req *logical.Request, queued 
 	if err != nil {
 		return err
 	}
+	err = b.revokeHeld(ctx, req, l, queued)
+	result := resultOf(err)
+	if err == nil && b.ledger.State(l.ID) == ledger.Owed {
+		result = "taken_over" // by the engine, from Vault
+	}
+	b.metrics.revokes.WithLabelValues(l.Role, result).Inc()
+	return err
+}
+
+func (b *backend) revokeHeld(ctx context.Context, req *logical.Request, l *lease, queued bool) error {
 	if l.Type == credentialTypeOAuth2 {
 		return b.revokeAccess(ctx, req, l, queued)
 	}

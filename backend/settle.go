@@ -261,6 +261,7 @@ func (b *backend) pay(ctx context.Context, log hclog.Logger, client *jira.Client
 	if err := b.ledger.Forget(ctx, r.ID); err != nil {
 		return err
 	}
+	b.metrics.settled.WithLabelValues(unretired(r.Account)).Inc()
 	log.Info("a token that was owed is ended", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "owed_for", b.now().Sub(r.OwedAt.Time()).Round(time.Second))
 	return nil
 }
@@ -309,7 +310,7 @@ func (b *backend) each(log hclog.Logger, records []*ledger.Record, do func(*ledg
 		}
 		all.Go(func() {
 			defer func() { <-places }()
-			if err := guard(log, func() error { return do(r) }); err != nil {
+			if err := b.guard(log, func() error { return do(r) }); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				if halts(err) && !halted { // it is what the caller has to know

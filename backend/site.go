@@ -17,7 +17,7 @@ type dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 // site returns the Jira that c describes, behind gate. Its errors are the
 // operator's mistakes.
-func (c *config) site(gate *jira.Gate, dial dial) (*jira.Site, error) {
+func (c *config) site(gate *jira.Gate, dial dial, observe func(method string, status int, took time.Duration)) (*jira.Site, error) {
 	o := jira.Options{
 		URL:           c.URL,
 		TLSServerName: c.TLSServerName,
@@ -25,6 +25,7 @@ func (c *config) site(gate *jira.Gate, dial dial) (*jira.Site, error) {
 		Dial:          dial,
 		Timeout:       time.Duration(c.RequestTimeout) * time.Second,
 		Gate:          gate,
+		Observe:       observe,
 		UserAgent:     "vault-plugin-secrets-jira/" + Version,
 	}
 	switch c.TLSMinVersion {

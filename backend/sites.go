@@ -13,6 +13,7 @@ import (
 // storage, and made anew when those have changed, so it is never out of date.
 // The zero value is ready for use.
 type sites struct {
+	observe func(method string, status int, took time.Duration)
 	dial    dial          // set before the first use, by tests that stand in for the network
 	pause   time.Duration // likewise, by tests that do not wait: a gate's longest pause
 	mu      sync.Mutex
@@ -85,7 +86,7 @@ func (s *sites) retired(name string, r *retired) (*jira.Client, error) {
 	site := s.site
 	if site == nil || s.config != r.Config {
 		var err error
-		if site, err = r.Config.site(s.gateFor(&r.Config), s.dial); err != nil {
+		if site, err = r.Config.site(s.gateFor(&r.Config), s.dial, s.observe); err != nil {
 			return nil, err
 		}
 	}
@@ -127,7 +128,14 @@ func (s *sites) trial(c *config) (*jira.Site, error) {
 	if s.site != nil && s.config == *c {
 		return s.site, nil
 	}
-	return c.site(s.gateFor(c), s.dial)
+	return c.site(s.gateFor(c), s.dial, s.observe)
+}
+
+// of returns c's site, to be asked as nobody.
+func (s *sites) of(c *config) (*jira.Site, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current(c)
 }
 
 // current returns c's site. The caller holds s.mu.
@@ -136,7 +144,7 @@ func (s *sites) current(c *config) (*jira.Site, error) {
 		return s.site, nil
 	}
 	gate := s.gateFor(c)
-	site, err := c.site(gate, s.dial)
+	site, err := c.site(gate, s.dial, s.observe)
 	if err != nil {
 		return nil, err
 	}
@@ -159,6 +167,18 @@ func (s *sites) gateFor(c *config) *jira.Gate {
 		gate.SetLongestPause(s.pause)
 	}
 	return gate
+}
+
+// weather is until when no call is made to the site, and what it last said of a user's
+// rate limit, where it has one.
+func (s *sites) weather() (shut time.Time, limit, left int, limited bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gate == nil {
+		return time.Time{}, 0, 0, false
+	}
+	limit, left, at := s.gate.RateLimit()
+	return s.gate.ShutUntil(), limit, left, !at.IsZero()
 }
 
 // close drops idle connections.

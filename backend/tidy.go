@@ -150,7 +150,7 @@ func (b *backend) startTidy(o tidyOptions, accounts []string, automatic bool) (*
 func (b *backend) runTidy(ctx context.Context, s tidyStatus) {
 	log := b.ownLog().With("tidy", true, "dry_run", s.DryRun, "automatic", s.Automatic)
 	log.Info("tidy started", "accounts", len(s.Accounts))
-	err := guard(log, func() error { return b.tidy(ctx, log, &s) })
+	err := b.guard(log, func() error { return b.tidy(ctx, log, &s) })
 	s.Finished = b.now().Unix()
 	switch {
 	case errors.Is(err, context.Canceled):

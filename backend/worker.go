@@ -66,7 +66,7 @@ func (b *backend) startWorker() {
 		b.loadLedger()
 		for read := time.Now(); b.background.Err() == nil; {
 			sleep := longestSleep
-			err := guard(b.ownLog(), func() error {
+			err := b.guard(b.ownLog(), func() error {
 				sleep = b.work(b.background)
 				return b.reviewDaily(b.background)
 			})
@@ -110,7 +110,7 @@ func (b *backend) loadLedger() {
 
 // load reads what of the ledger has not been read yet.
 func (b *backend) load() {
-	err := guard(b.ownLog(), func() error { return b.ledger.Load(b.background) })
+	err := b.guard(b.ownLog(), func() error { return b.ledger.Load(b.background) })
 	switch {
 	case err == nil:
 		b.unread.Store(nil)
@@ -144,7 +144,7 @@ func (b *backend) work(ctx context.Context) (sleep time.Duration) {
 			log := b.ownLog().With("account", account)
 			ctx, cancel := context.WithTimeout(ctx, turn)
 			defer cancel()
-			err := guard(log, func() error { return b.workFor(ctx, account) })
+			err := b.guard(log, func() error { return b.workFor(ctx, account) })
 			if err != nil && ctx.Err() == nil {
 				log.Warn("not all that is due could be done, will try again", "error", err)
 			}
@@ -287,7 +287,7 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 		return nil
 	}
 	log := b.log(req)
-	err := guard(log, func() error {
+	err := b.guard(log, func() error {
 		b.startWorker()
 		b.ledger.Wake()
 		if b.System().Tainted() {

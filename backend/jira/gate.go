@@ -25,6 +25,9 @@ type Gate struct {
 	longest   time.Duration // how long it is left alone then at most, at a time
 	took      time.Duration // what a call takes of late: for a guess, not a measure
 	shutUntil time.Time
+	rateLimit int // what the site last said of it; see RateLimit
+	rateLeft  int
+	rateAt    time.Time
 	opening   *time.Timer
 	urgent    []chan struct{} // waiting to end a credential, in order
 	others    []chan struct{} // waiting for anything else, in order

@@ -78,6 +78,10 @@ type Options struct {
 	// the same Jira so that the bounds hold across them. Nil means a new one
 	// that lets 10 calls through at a time.
 	Gate *Gate
+	// Observe, if not nil, is told of each call that was sent: its method, the
+	// status of its answer, 0 where there was none, and how long it took. It must
+	// be quick, and safe for concurrent use.
+	Observe func(method string, status int, took time.Duration)
 	// UserAgent names the program to Jira. It must not look like a browser's,
 	// or Jira's XSRF check refuses every POST. Empty means
 	// "vault-plugin-secrets-jira".
@@ -96,6 +100,7 @@ type Site struct {
 	grants    *refusedGrants
 	timeout   time.Duration
 	userAgent string
+	observe   func(method string, status int, took time.Duration)
 	pause     pause
 }
 
@@ -158,6 +163,7 @@ func New(o Options) (*Site, error) {
 		grants:    &refusedGrants{},
 		timeout:   o.Timeout,
 		userAgent: o.UserAgent,
+		observe:   o.Observe,
 		pause:     defaultPause,
 	}, nil
 }

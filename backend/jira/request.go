@@ -123,18 +123,35 @@ func (c *Client) try(ctx context.Context, cl call) (*answer, *Error) {
 		return nil, (&Error{Kind: Busy, Unsent: true, Words: "too little time was left to begin: come back later"}).of(cl)
 	}
 	defer func() { c.site.gate.leave(err, ctx.Err() != nil, time.Since(began)) }()
-	a, err := c.send(ctx, cl)
+	a, err := c.sendObserved(ctx, cl)
 	if c.login.takesOther(err) {
 		if cl.changesPassword {
 			c.login.wasChanged(true)
 			return nil, err // it may be changed already: the next call tells
 		}
-		a, err = c.send(ctx, cl)
+		a, err = c.sendObserved(ctx, cl)
 	}
 	if err == nil && cl.changesPassword {
 		c.login.wasChanged(false)
 	}
 	c.login.judge(err) // before the gate lets the next one in
+	return a, err
+}
+
+// sendObserved is send, told to whoever observes the site.
+func (c *Client) sendObserved(ctx context.Context, cl call) (*answer, *Error) {
+	began := time.Now()
+	a, err := c.send(ctx, cl)
+	if c.site.observe != nil {
+		status := 0
+		switch {
+		case err != nil:
+			status = err.Status
+		default:
+			status = a.status
+		}
+		c.site.observe(cl.method, status, time.Since(began))
+	}
 	return a, err
 }
 
@@ -158,6 +175,7 @@ func (c *Client) send(ctx context.Context, cl call) (*answer, *Error) {
 		return nil, c.network(cl, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
+	c.site.gate.hears(resp.Header)
 	if resp.StatusCode < http.StatusOK {
 		// A 101 hands over the connection: its body has no end that ctx could
 		// bring about.

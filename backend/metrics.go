@@ -1,0 +1,187 @@
+package backend
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"vault-plugin-secrets-jira/backend/ledger"
+)
+
+// metrics are what the engine counts of itself since it came to life on this node.
+// No label holds what somebody outside can make up: accounts, roles and static roles
+// are those that an operator has written. What can be told at any moment, such as the
+// ledger's size, is asked for when somebody scrapes.
+type metrics struct {
+	registry  *prometheus.Registry
+	mints     *prometheus.CounterVec
+	renewals  *prometheus.CounterVec
+	revokes   *prometheus.CounterVec
+	rotations *prometheus.CounterVec
+	settled   *prometheus.CounterVec
+	panics    prometheus.Counter
+	calls     *prometheus.CounterVec
+	took      *prometheus.HistogramVec
+}
+
+// The results that are counted.
+const (
+	resultDone   = "success"
+	resultFailed = "error"
+)
+
+func resultOf(err error) string {
+	if err != nil {
+		return resultFailed
+	}
+	return resultDone
+}
+
+const namespace = "vault_jira"
+
+func newMetrics(b *backend) *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	}
+	m := &metrics{
+		registry:  prometheus.NewRegistry(),
+		mints:     counter("mints_total", "Credentials that readers asked for, by role and how that went.", "role", "result"),
+		renewals:  counter("renewals_total", "Renewals of leases, by role and how that went.", "role", "result"),
+		revokes:   counter("revokes_total", "Revokes of leases, by role and how that went. Success is that the token is proven gone.", "role", "result"),
+		rotations: counter("rotations_total", "Rotations of the engine's own credentials and of static roles, by what is rotated.", "of", "result"),
+		settled:   counter("debts_settled_total", "Tokens that the worker ended which nobody was waiting for any more, by account.", "account"),
+		calls:     counter("jira_requests_total", "Calls to Jira, by method and class of the answer; none is without an answer.", "method", "class"),
+		panics:    prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "panics_total", Help: "Panics that were caught. Each is a bug: the log has it."}),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "jira_request_duration_seconds", Help: "How long calls to Jira took, by method.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
+		}, []string{"method"}),
+	}
+	m.registry.MustRegister(m.mints, m.renewals, m.revokes, m.rotations, m.settled, m.calls, m.panics, m.took, &present{b: b})
+	return m
+}
+
+// called takes note of a call to Jira.
+func (m *metrics) called(method string, status int, took time.Duration) {
+	class := "none"
+	switch {
+	case status == http.StatusTooManyRequests:
+		class = "429"
+	case status >= 200 && status < 600:
+		class = [...]string{"2xx", "3xx", "4xx", "5xx"}[status/100-2]
+	}
+	m.calls.WithLabelValues(method, class).Inc()
+	m.took.WithLabelValues(method).Observe(took.Seconds())
+}
+
+// present is what is true this moment, asked for at each scrape.
+type present struct{ b *backend }
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+}
+
+var (
+	recordsDesc   = describe("ledger_records", "Records of the ledger, by state.", "state")
+	debtDesc      = describe("oldest_debt_seconds", "Since when the oldest token that has to go is owed; 0 where none is.")
+	wholeDesc     = describe("ledger_whole", "1 once the whole ledger was read.")
+	heldDesc      = describe("account_tokens_held", "Tokens of leases and static roles that an account holds.", "account")
+	placesDesc    = describe("account_tokens_most", "Tokens of leases and static roles that an account can hold; absent where there is no end.", "account")
+	shutDesc      = describe("gate_shut_seconds", "How long no call is made to Jira yet; 0 while calls are made.")
+	leftDesc      = describe("jira_rate_limit_remaining", "How many calls Jira last said that a user has left; absent where it limits nobody.")
+	rotationsDesc = describe("rotation_failing", "1 for what could not be rotated when it was last tried.", "of")
+	expiresDesc   = describe("credential_expires_timestamp_seconds", "When a token that the engine logs in with, or a static role hands out, ends in Jira.", "of")
+	tidyDesc      = describe("tidy_findings", "What the last tidy found, by kind.", "kind")
+	tidiedDesc    = describe("tidy_finished_timestamp_seconds", "When the last tidy ended.")
+)
+
+// Describe is for the library: what Collect may send.
+func (p *present) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{recordsDesc, debtDesc, wholeDesc, heldDesc, placesDesc, shutDesc, leftDesc, rotationsDesc, expiresDesc, tidyDesc, tidiedDesc} {
+		to <- d
+	}
+}
+
+// Collect is for the library: what is true now. What storage does not tell now is left
+// out.
+func (p *present) Collect(to chan<- prometheus.Metric) {
+	b := p.b
+	ctx, cancel := context.WithTimeout(b.background, undoing)
+	defer cancel()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	truth := func(is bool) float64 {
+		if is {
+			return 1
+		}
+		return 0
+	}
+	counts := b.ledger.Counts()
+	for _, state := range []ledger.State{ledger.Intended, ledger.Issued, ledger.Owed, ledger.Ended} {
+		gauge(recordsDesc, float64(counts[state]), string(state))
+	}
+	gauge(debtDesc, b.oldestDebt(ctx).Seconds())
+	gauge(wholeDesc, truth(b.ledger.Whole()))
+	shut, _, left, limited := b.sites.weather()
+	gauge(shutDesc, max(time.Until(shut), 0).Seconds())
+	if limited {
+		gauge(leftDesc, float64(left))
+	}
+	all, err := b.allAccounts(ctx, b.storage)
+	if err == nil {
+		for name, a := range all {
+			gauge(heldDesc, float64(b.ledger.Held(name)), name)
+			if a.Type != accountTypeOAuth2 {
+				gauge(placesDesc, float64(a.places()), name)
+			}
+		}
+	}
+	if keepers, err := b.keepers(ctx, b.storage); err == nil {
+		for _, k := range keepers {
+			gauge(rotationsDesc, truth(b.rotations.failure(k.name) != ""), k.name)
+			if have, err := k.load(ctx, b.storage); err == nil && have != nil && have.Expires != 0 {
+				gauge(expiresDesc, float64(have.Expires), k.name)
+			}
+		}
+	}
+	if last, err := b.lastTidy(ctx); err == nil && last.Finished != 0 {
+		gauge(tidiedDesc, float64(last.Finished))
+		for kind, f := range map[string]findings{"orphans": last.Orphans, "lost": last.Lost, "siblings": last.Siblings, "other_mounts": last.OtherMounts} {
+			gauge(tidyDesc, float64(f.Count), kind)
+		}
+	}
+}
+
+// oldestDebt is for how long the oldest token that has to go is owed. Of more than a
+// few hundred some are looked at.
+func (b *backend) oldestDebt(ctx context.Context) (oldest time.Duration) {
+	for _, id := range b.ledger.Page(ledger.Filter{State: ledger.Owed}, "", mostATurn) {
+		if r, err := b.ledger.Read(ctx, id); err == nil && r.State == ledger.Owed {
+			oldest = max(oldest, b.now().Sub(r.OwedAt.Time()))
+		}
+	}
+	return oldest
+}
+
+// allAccounts are the accounts that there are, by name.
+func (b *backend) allAccounts(ctx context.Context, s logical.Storage) (map[string]*account, error) {
+	names, err := s.List(ctx, accountsPrefix)
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]*account, len(names))
+	for _, name := range names {
+		a, err := load[account](ctx, &b.decoded, s, accountsPrefix+name)
+		if err != nil {
+			return nil, err
+		}
+		if a != nil {
+			all[name] = a
+		}
+	}
+	return all, nil
+}
