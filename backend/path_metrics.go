@@ -21,6 +21,7 @@ func (b *backend) pathMetrics() *framework.Path {
 				Summary:  "Read the engine's metrics, as text that Prometheus reads.",
 				Responses: map[int][]framework.Response{http.StatusOK: {{
 					Description: "The metrics.", MediaType: metricsType, Fields: map[string]*framework.FieldSchema{},
+					Example: &logical.Response{Data: map[string]any{logical.HTTPRawBody: "# HELP vault_jira_mints_total Credentials that readers asked for, by role and how that went.\n# TYPE vault_jira_mints_total counter\nvault_jira_mints_total{result=\"success\",role=\"readonly\"} 3\n"}},
 				}}},
 				ForwardPerformanceStandby:   true, // what is counted is on the active node
 				ForwardPerformanceSecondary: true,

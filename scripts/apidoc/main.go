@@ -149,6 +149,10 @@ func writeExample(b *bytes.Buffer, path string, example *logical.Response) error
 		Renewable     bool           `json:"renewable"`
 		Data          map[string]any `json:"data"`
 	}{Data: example.Data}
+	if text, is := example.Data[logical.HTTPRawBody].(string); is { // no JSON
+		b.WriteString(text)
+		return nil
+	}
 	if s := example.Secret; s != nil {
 		answer.LeaseID = "jira/" + path + "/UxDk4T8IPlqGcaTnXFmWDZyz"
 		answer.LeaseDuration = int64(s.TTL / time.Second)
