@@ -360,6 +360,28 @@ func TestJiraCloud(t *testing.T) {
 	e.nothingHeld()
 }
 
+// accessOnCloud is an engine with a service account and a role "report" on Jira
+// Cloud, under a name of the site's own, which does not tell that it is Cloud's.
+func accessOnCloud(t *testing.T) *engine {
+	t.Helper()
+	e := start(t, jiratest.Options{Cloud: "acme"})
+	a := e.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "reporting"})
+	e.write("config", map[string]any{
+		"url": "https://jira.acme.example", "deployment": "cloud", "cloud_id": e.jira.CloudID(),
+		"proxy_url": e.jira.Proxy(), "ca_cert": string(e.jira.CA()),
+	})
+	e.write("accounts/reporting", map[string]any{"type": "oauth2", "client_id": a.ClientID, "client_secret": a.ClientSecret})
+	e.write("roles/report", map[string]any{"credential_type": "oauth2", "accounts": "reporting"})
+	return e
+}
+
+// accessOnDataCenter is [serviceAccount] for a table.
+func accessOnDataCenter(t *testing.T) *engine {
+	t.Helper()
+	e, _ := serviceAccount(t, jiratest.Options{}, nil)
+	return e
+}
+
 // A site that does not tell its id is no site of Jira Cloud.
 func TestCloudIDThatIsNotFound(t *testing.T) {
 	e := start(t, jiratest.Options{Cloud: "acme"})

@@ -33,7 +33,16 @@ func apiTokens(t *testing.T, switches jiratest.Switches) (*engine, jiratest.Serv
 	return e, a
 }
 
-// alive are the labels of the engine's API tokens that Atlassian has.
+// apiTokensAtAnotherAddress is [apiTokens] of a site under a name of its own, which
+// does not tell that it is Cloud's.
+func apiTokensAtAnotherAddress(t *testing.T) *engine {
+	t.Helper()
+	e, _ := apiTokens(t, jiratest.Switches{})
+	e.write("config", map[string]any{"url": "https://jira.acme.example", "cloud_id": e.jira.CloudID()})
+	return e
+}
+
+// labels are the labels of the engine's API tokens that Atlassian has.
 func (e *engine) labels() []string {
 	labels := []string{}
 	for _, k := range e.jira.APITokens() {

@@ -235,7 +235,9 @@ func (b *backend) aliveAt(ctx context.Context, req *logical.Request, c *config, 
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	if a.Type == accountTypeOAuth2 { // of which Jira lists nothing
+	// Of access tokens Jira lists nothing; and of the others there are some on Cloud
+	// alone, or off it.
+	if a.Type == accountTypeOAuth2 || (a.Type == accountTypeAPIToken) != c.cloud() {
 		return nil, b.whatIsHeld(ctx, req, name, ids)
 	}
 	site, err := b.sites.trial(c)

@@ -300,6 +300,37 @@ func TestConfigStaysWhileTokensLive(t *testing.T) {
 	e.must(logical.DeleteOperation, "config", nil)
 }
 
+// What the site is, and which of Cloud's it is, belongs to where the tokens are, as
+// its url does: neither changes while they live.
+func TestConfigStaysTheSiteThatItIs(t *testing.T) {
+	const ends = "vault lease revoke -sync -prefix jira/creds/"
+	const another = "11111111-2222-3333-4444-555555555555"
+	toCloud := map[string]any{"deployment": "cloud", "cloud_id": another}
+	toDataCenter := map[string]any{"deployment": "datacenter", "allow_undocumented_api": false, "verify_connection": false}
+	for _, tt := range []struct {
+		name   string
+		engine func(*testing.T) *engine
+		role   string
+		data   map[string]any
+	}{
+		{"access tokens, to Cloud", accessOnDataCenter, "report", toCloud},
+		{"access tokens, to Data Center", accessOnCloud, "report", toDataCenter},
+		{"access tokens, to another site of Cloud", accessOnCloud, "report", map[string]any{"cloud_id": another}},
+		{"personal access tokens, to Cloud", func(t *testing.T) *engine { return configured(t, jiratest.Options{}) }, "readonly", toCloud},
+		{"API tokens, to Data Center", apiTokensAtAnotherAddress, "ci-read", toDataCenter},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := tt.engine(t)
+			lease := e.issue(tt.role, nil)
+			e.refuses(400, logical.UpdateOperation, "config", tt.data, "url cannot be changed", ends)
+			e.write("config", map[string]any{"request_timeout": "5s", "cloud_id": e.read("config")["cloud_id"]}) // which is no move
+			e.revoke(lease.Secret)
+			e.nothingHeld()
+			e.write("config", tt.data)
+		})
+	}
+}
+
 // Records of an account that is gone keep the engine where they are: nobody
 // could tell whether the tokens moved, too.
 func TestConfigStaysWhileTokensBelongToNobody(t *testing.T) {
