@@ -33,9 +33,9 @@ const apiTokenSlack = 10 * time.Minute
 const longestAPIToken = 365 * 24 * time.Hour
 
 // apiTokenExpiry is when Atlassian has to end a token by itself whose lease can
-// last longest from now on.
+// last longest from now on. It is refused where it is too far by Atlassian's clock.
 func apiTokenExpiry(now time.Time, longest time.Duration) time.Time {
-	return now.Add(min(longest+apiTokenSlack, longestAPIToken))
+	return now.Add(min(longest+apiTokenSlack, longestAPIToken-apiTokenSlack))
 }
 
 // as is a client of site for what account a is asked to do: its user's own, or one

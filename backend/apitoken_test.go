@@ -83,6 +83,9 @@ func TestALeaseOfAnAPIToken(t *testing.T) {
 	if lease.Secret.TTL != 30*time.Minute || lease.Secret.MaxTTL != 2*time.Hour || !lease.Secret.Renewable {
 		t.Errorf("lease %+v", lease.Secret.LeaseOptions)
 	}
+	if got := lease.Secret.InternalData["secret_type"]; got != "jira_cloud_api_token" { // stored in every lease for ever
+		t.Errorf("secret_type is %v", got)
+	}
 	if _, err := e.renew(lease.Secret, 0); err != nil {
 		t.Error(err)
 	}
@@ -164,11 +167,115 @@ func TestAPITokensThatNobodyRevoked(t *testing.T) {
 	if err := e.ledger.Forget(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	got := e.tidied(map[string]any{"dry_run": false})
-	if got["orphan_deleted_count"] != 1 {
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: "/users/", Times: -1, Do: jiratest.Answer, Status: 503})
+	if got := e.tidied(map[string]any{"dry_run": false}); got["orphan_count"] != 1 || got["orphan_deleted_count"] != 0 {
+		t.Errorf("while Atlassian ends nothing: %v", got)
+	}
+	if r, err := e.ledger.Read(t.Context(), id); err != nil || r.Type != credentialTypeAPIToken || r.State != ledger.Owed || r.TokenID != lease.Data["token_id"] {
+		t.Errorf("owed is %+v, %v", r, err)
+	}
+	remove()
+	if err := e.ledger.Forget(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.tidied(map[string]any{"dry_run": false}); got["orphan_deleted_count"] != 1 {
 		t.Errorf("tidied %v", got)
 	}
 	e.noAPITokens()
+}
+
+// A key that Atlassian has refused rests for a minute, unless the config is written
+// with a key, be it the same or another: then that is used at once.
+func TestAnOrganisationsKeyThatWasRefused(t *testing.T) {
+	for _, how := range []string{"the same", "another"} {
+		t.Run(how, func(t *testing.T) {
+			e, _ := apiTokens(t, jiratest.Switches{})
+			key := e.jira.AddOrgKey(false)
+			e.write("config", map[string]any{"token": key})
+			lease := e.issue("ci-read", nil)
+			remove := e.jira.Fault(jiratest.Fault{Path: "/users/", Times: -1, Do: jiratest.Answer, Status: 401, Body: `{"code":401,"message":"Unauthorized"}`})
+			resp, err := e.request(t.Context(), logical.ReadOperation, "creds/ci-read", nil)
+			e.failed(400, resp, err, "401")
+			remove()
+			e.jira.ResetCalls()
+			resp, err = e.request(t.Context(), logical.ReadOperation, "creds/ci-read", nil)
+			e.failed(400, resp, err, "not asked again")
+			if n := len(e.jira.Calls()); n != 0 {
+				t.Errorf("%d calls with a key that was refused", n)
+			}
+			if how == "another" {
+				key = e.jira.AddOrgKey(false)
+			}
+			e.write("config", map[string]any{"token": key})
+			e.revoke(e.issue("ci-read", nil).Secret)
+			e.revoke(lease.Secret)
+			e.noAPITokens()
+		})
+	}
+}
+
+// A site under another name has the tokens of its accounts still, which are the
+// organisation's; those that Atlassian does not list keep it where it is.
+func TestASiteOfAPITokensThatIsRenamed(t *testing.T) {
+	e, _ := apiTokens(t, jiratest.Switches{})
+	lease := e.issue("ci-read", nil)
+	renamed := map[string]any{"url": "https://acme2.atlassian.net", "cloud_id": e.jira.CloudID()}
+	remove := e.jira.Fault(jiratest.Fault{Method: "GET", Path: "/users/", Nth: 2, Times: -1, Do: jiratest.Answer, Status: 200, Body: "[]"}) // the first checks the key
+	e.refuses(400, logical.UpdateOperation, "config", renamed, "is not there", "vault lease revoke")
+	remove()
+	e.write("config", renamed)
+	e.revoke(lease.Secret)
+	e.noAPITokens()
+}
+
+// Without a key of the organisation nothing can be managed, and no call is made to
+// find that out.
+func TestAPITokensWithoutAKey(t *testing.T) {
+	e := start(t, jiratest.Options{Cloud: "acme"})
+	a := e.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "ci"})
+	e.write("config", map[string]any{
+		"url": "https://acme.atlassian.net", "deployment": "cloud", "proxy_url": e.jira.Proxy(), "ca_cert": string(e.jira.CA()), "allow_undocumented_api": true,
+	})
+	e.jira.ResetCalls()
+	e.refuses(400, logical.UpdateOperation, "accounts/ci", map[string]any{"type": "cloud_api_token", "account_id": a.ID}, "API key of the organisation")
+	if n := len(e.jira.Calls()); n != 0 {
+		t.Errorf("%d calls: %v", n, e.jira.Calls())
+	}
+}
+
+// An account is changed like any other, though its id holds a colon.
+func TestAnAccountOfAPITokensIsChanged(t *testing.T) {
+	e, a := apiTokens(t, jiratest.Switches{})
+	if !strings.Contains(a.ID, ":") {
+		t.Fatalf("the account's id is %q", a.ID)
+	}
+	e.write("accounts/ci", map[string]any{"max_tokens": 3})
+	e.must(logical.PatchOperation, "accounts/ci", map[string]any{"scopes": "read:jira-work"})
+	if got := e.read("accounts/ci"); got["room"] != 3 || got["account_id"] != a.ID || fmt.Sprint(got["scopes"]) != "[read:jira-work]" {
+		t.Errorf("the account reads %v", got)
+	}
+}
+
+// A lease may be as long as Atlassian lets a token live, whichever clock is ahead;
+// and a role without scopes hands out its account's.
+func TestTheLongestAPIToken(t *testing.T) {
+	for _, ahead := range []time.Duration{-5 * time.Minute, 0, 5 * time.Minute} {
+		e, _ := apiTokens(t, jiratest.Switches{})
+		e.system.MaxLeaseTTLVal = 2 * longestAPIToken
+		e.write("config", map[string]any{"max_token_days": 1000})
+		e.write("accounts/ci", map[string]any{"scopes": "read:jira-work,write:jira-work"})
+		e.write("roles/ci-read", map[string]any{"ttl": "9000h", "max_ttl": "10000h", "scopes": ""})
+		e.clock.Store(int64(ahead))
+		lease := e.issue("ci-read", nil)
+		if life := lease.Secret.MaxTTL; life > longestAPIToken || life < longestAPIToken-time.Hour {
+			t.Errorf("%v ahead: it lives for %v", ahead, life)
+		}
+		if got := fmt.Sprint(lease.Data["scopes"]); got != "[read:jira-work write:jira-work]" {
+			t.Errorf("scopes %s", got)
+		}
+		e.revoke(lease.Secret)
+		e.noAPITokens()
+	}
 }
 
 // What the organisation or the operator may have got wrong is said when it is

@@ -71,8 +71,8 @@ func (c *credential) update(f fields) error {
 	case newPassword:
 		c.Token = ""
 	}
-	change(f, "username", &c.Username)
-	if strings.Contains(c.Username, ":") || strings.TrimSpace(c.Username) != c.Username {
+	// What is stored may be an id of Cloud's, in which a colon is usual.
+	if change(f, "username", &c.Username) && (strings.Contains(c.Username, ":") || strings.TrimSpace(c.Username) != c.Username) {
 		return mistakef("username holds a colon, or a space at its end: no login name does") // it may hold a password, too
 	}
 	sameLogin := c.Token == before.Token && c.Password == before.Password
