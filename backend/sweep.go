@@ -24,16 +24,18 @@ const mostSweeps = 5
 
 // sweep ends the siblings of an exclusive account, of which client is the login,
 // after one of its tokens was ended. No error means that a list of Jira's had
-// none any more. Of any other account it does nothing.
+// none any more but what is proven gone. Of any other account it does nothing.
 func (b *backend) sweep(ctx context.Context, log hclog.Logger, s logical.Storage, client *jira.Client, account string) error {
 	if exclusive, err := b.isExclusive(ctx, s, account); err != nil || !exclusive {
 		return err
 	}
+	gone := map[string]bool{} // proven, though a list that lags may go on naming them
 	for range mostSweeps {
 		tokens, err := client.Tokens(ctx)
 		if err != nil {
 			return fmt.Errorf("looking for siblings: %w", err)
 		}
+		tokens = slices.DeleteFunc(tokens, func(t jira.Token) bool { return gone[t.ID] })
 		found, err := b.strangers(ctx, account, tokens)
 		if err != nil || len(found) == 0 {
 			return err
@@ -50,6 +52,7 @@ func (b *backend) sweep(ctx context.Context, log hclog.Logger, s logical.Storage
 			if err := client.DeleteToken(ctx, t.ID); err != nil {
 				return fmt.Errorf("ending sibling %q: %w", t.Name, err)
 			}
+			gone[t.ID] = true
 			log.Warn("a token of an exclusive account that the engine did not make is ended", "account", account, "token_id", t.ID, "token_name", t.Name)
 		}
 	}

@@ -104,6 +104,34 @@ func TestSiblingsOfAnExclusiveAccount(t *testing.T) {
 	}
 }
 
+// A list that lags goes on naming what is gone. That a token was proven gone is
+// enough: a revoke does not fail for it, nor does the next one.
+func TestASweepWhoseListsLag(t *testing.T) {
+	e := exclusive(t, jiratest.Options{})
+	first, second := e.issue("readonly", nil), e.issue("readonly", nil)
+	e.sibling(first, "mine")
+	e.jira.Fault(jiratest.Fault{
+		Method: "GET", Path: tokensAPI, Times: -1, Do: jiratest.Answer, Status: 200, Header: http.Header{"X-Ausername": {"sole-bot"}},
+		Body: e.list("sole-bot"),
+	})
+	e.revoke(first.Secret)
+	e.revoke(second.Secret)
+	e.jira.ClearFaults()
+	e.nothingHeld()
+	if names := e.names("sole-bot"); len(names) != 0 {
+		t.Errorf("alive are %v", names)
+	}
+}
+
+// list is what Jira lists of a user's tokens now.
+func (e *engine) list(user string) string {
+	var list []string
+	for _, t := range e.jira.Tokens(user) {
+		list = append(list, fmt.Sprintf(`{"id":%d,"name":%q,"createdAt":"2026-03-02T08:15:09.417+00:00","expiringAt":"2036-03-02T08:15:09.417+00:00"}`, t.ID, t.Name))
+	}
+	return "[" + strings.Join(list, ",") + "]"
+}
+
 // A debt is not paid before a list is clean: the record stays, and the worker
 // goes on.
 func TestASweepThatFails(t *testing.T) {
