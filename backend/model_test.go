@@ -27,7 +27,10 @@ import (
 //
 //   - the token of a living lease works, unless somebody asked for its end;
 //   - every other token is in the ledger, for the engine to end;
-//   - a token that a synchronous revoke called ended is;
+//   - a token that a synchronous revoke called ended is, and, of an exclusive
+//     account, so is what its reader made with it;
+//   - the lease of an access token ends without a call to Jira, and its record is
+//     gone when the token has ended;
 //   - no lease turns irrevocable;
 //   - once nothing has failed for two minutes, no token has outlived its lease by
 //     more than that.
@@ -83,8 +86,9 @@ type model struct {
 	said  []string
 	began time.Time
 	jira  *jiratest.Server
-	users bool         // one is made for each lease
-	skew  atomic.Int64 // what Jira's clock is ahead of the true one, in ns
+	kind  modelKind     // of what is handed out
+	lag   time.Duration // of Jira's lists
+	skew  atomic.Int64  // what Jira's clock is ahead of the true one, in ns
 	wire  *network
 	disk  *disk
 	vault *logical.StaticSystemView
@@ -104,8 +108,10 @@ type model struct {
 
 	leases  []*kept
 	issued  int
-	results chan result // of queued revokes
-	pace    float64     // of Vault's tries, its jitter
+	made    map[int64]time.Time // siblings, by Jira's id, and when
+	forced  bool                // the account was deleted by force, after which a sibling waits for a tidy
+	results chan result         // of queued revokes
+	pace    float64             // of Vault's tries, its jitter
 
 	sick   time.Time // when something failed last
 	failed int       // how many operations of storage had by then
@@ -113,9 +119,20 @@ type model struct {
 	slow   int       // how many calls were slow
 }
 
+// modelKind is what a model's engine hands out.
+type modelKind string
+
+const (
+	modelPATs      modelKind = "tokens of a user"
+	modelUsers     modelKind = "users made for a lease"
+	modelExclusive modelKind = "tokens of an exclusive account"
+	modelAccess    modelKind = "access tokens"
+)
+
 // kept is a lease as Vault keeps it.
 type kept struct {
 	number  int // by which the trace calls it
+	access  int // which of Jira's access tokens it holds, if that is what it holds
 	options logical.LeaseOptions
 	data    map[string]any
 	issued  time.Time // by the clock of the node that issued it, like expires
@@ -154,13 +171,16 @@ func newModel(t *rapid.T) *model {
 		results: make(chan result, 1000),
 		pace:    rapid.SampledFrom([]float64{1, 0.5, 1.5}).Draw(t, "pace of Vault's tries"),
 	}
+	m.kind = evenly([]modelKind{modelPATs, modelPATs, modelExclusive, modelUsers, modelAccess}).Draw(t, "what is handed out")
+	m.lag = rapid.SampledFrom([]time.Duration{0, 30 * time.Second}).Draw(t, "lag of lists")
+	m.made = map[int64]time.Time{}
 	var err error
 	m.jira, err = jiratest.Start(jiratest.Options{
-		Listener: m.wire, Log: m.trace,
+		Listener: m.wire, Log: m.trace, Version: "11.0.0",
 		Now: func() time.Time { return time.Now().Add(time.Duration(m.skew.Load())) },
 		Switches: jiratest.Switches{
 			DeleteUnknownStatus: evenly([]int{0, 204}).Draw(t, "status of an unknown token's delete"),
-			ListLag:             rapid.SampledFrom([]time.Duration{0, 30 * time.Second}).Draw(t, "lag of lists"),
+			ListLag:             m.lag,
 		},
 	})
 	if err != nil {
@@ -170,15 +190,21 @@ func newModel(t *rapid.T) *model {
 	m.jira.AddUser(jiratest.User{Name: "ci-bot", Password: "a password of ci-bot's"})
 	m.jira.AddUser(jiratest.User{Name: "jira-admin", Password: "a password of the admin's", Admin: true})
 	m.jira.AddProject(jiratest.Project{Key: "OPS", Name: "Operations", Restricted: true})
-	m.users = rapid.IntRange(0, 2).Draw(t, "a user is made for each lease if 0") == 0
-	if m.users {
+	switch m.kind {
+	case modelUsers:
 		_, secret := m.jira.Mint("jira-admin", "made by hand", 90)
 		m.login = map[string]any{"username": "jira-admin", "token": secret}
-	} else if rapid.Bool().Draw(t, "login by password") {
+	case modelAccess:
+		a := m.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "reporting"})
+		m.login = map[string]any{"type": "oauth2", "client_id": a.ClientID, "client_secret": a.ClientSecret}
+	case modelExclusive: // with room for siblings below Jira's cap
+		m.login = map[string]any{"username": "ci-bot", "password": "a password of ci-bot's", "exclusive": true, "max_tokens": 10 - mostSiblings}
+	case modelPATs:
 		m.login = map[string]any{"username": "ci-bot", "password": "a password of ci-bot's"}
-	} else {
-		_, secret := m.jira.Mint("ci-bot", "made by hand", 90)
-		m.login = map[string]any{"username": "ci-bot", "token": secret}
+		if !rapid.Bool().Draw(t, "login by password") {
+			_, secret := m.jira.Mint("ci-bot", "made by hand", 90)
+			m.login = map[string]any{"username": "ci-bot", "token": secret}
+		}
 	}
 	m.mount()
 	m.configure()
@@ -222,6 +248,8 @@ func (m *model) step() func(*rapid.T) {
 		{"a clock", 2, m.clock},
 		{"the operator", 2, m.operator},
 		{"a late call", 1, m.late},
+		{"a sibling", 3, m.sibling},
+		{"a tidy", 1, m.tidy},
 	} {
 		actions[a.name] = a.do
 		names = append(names, slices.Repeat([]string{a.name}, a.weight)...)
@@ -332,13 +360,14 @@ func (m *model) read() {
 	m.issued++
 	l := &kept{number: m.issued, options: resp.Secret.LeaseOptions, data: throughStorage(resp.Secret.InternalData), issued: n.time()}
 	m.say("%v for %v: token %v", l, l.options.TTL, resp.Data["token_id"])
+	l.access = len(m.jira.AccessTokens()) - 1
 	if !stored {
 		_, _, _ = m.ask(n, fmt.Sprintf("Vault could not store %v, and revokes it", l), l.request(logical.RevokeOperation), 0)
 		return
 	}
 	m.until(l, l.options.TTL)
 	m.leases = append(m.leases, l)
-	if !m.token(l).Live {
+	if !m.live(l) {
 		m.Fatal("the token of a new lease does not work")
 	}
 }
@@ -412,12 +441,25 @@ func (m *model) revoke() {
 		m.queue(l)
 		return
 	}
+	began, calls := time.Now(), m.calls()
 	_, ok, err := m.ask(m.node, fmt.Sprintf("revoke %v %s", l, how), l.request(logical.RevokeOperation), 0)
 	switch {
 	case !ok:
+	case err == nil && m.kind == modelAccess:
+		if n := m.calls() - calls; n > 0 {
+			m.say("%d calls", n)
+			m.Fatal("a call was made to end what cannot be revoked")
+		}
+		if m.recordOf(l.data["id"].(string)) != nil {
+			m.Fatal("the lease of an access token is over, and its record is not")
+		}
+		m.drop(l)
 	case err == nil:
-		if m.token(l).Live {
+		if m.live(l) {
 			m.Fatal("a token is called ended that works")
+		}
+		if left := m.left(began); left > 0 && !m.forced {
+			m.Fatal("a token is called ended, and what was made with it works")
 		}
 		m.drop(l)
 	case how == "forced":
@@ -750,6 +792,10 @@ func (m *model) storage() {
 }
 
 func (m *model) clock() {
+	if m.kind == modelAccess { // by Jira's such a token ends, and by Vault's its lease: none can be an hour off
+		m.time()
+		return
+	}
 	// Both clocks wrong in the same way cannot be told from the truth.
 	if rapid.Bool().Draw(m.T, "Jira's") {
 		ahead := time.Duration(rapid.IntRange(-60, 60).Draw(m.T, "minutes ahead")) * time.Minute
@@ -797,7 +843,7 @@ func (m *model) operator() {
 	case "write account":
 		m.write(m.principal(), m.login)
 	case "delete account":
-		m.unclear = true
+		m.unclear, m.forced = true, true
 		m.ill()
 		if !m.remove("roles/readonly", nil) {
 			return
@@ -813,7 +859,7 @@ func (m *model) operator() {
 
 // principal is where the login lies that tokens are made and ended with.
 func (m *model) principal() string {
-	if m.users {
+	if m.kind == modelUsers {
 		return "config"
 	}
 	return "accounts/ci-bot"
@@ -821,7 +867,7 @@ func (m *model) principal() string {
 
 // configure writes everything that the engine needs.
 func (m *model) configure() {
-	if m.users {
+	if m.kind == modelUsers {
 		m.unclear = !m.write("config", map[string]any{"url": m.jira.URL(), "username": m.login["username"], "token": m.login["token"]}) ||
 			!m.write("roles/readonly", map[string]any{
 				"credential_type": "ephemeral_user", "groups": "jira-software-users", "project_roles": "OPS:Developers", "verify": false,
@@ -829,9 +875,13 @@ func (m *model) configure() {
 			})
 		return
 	}
+	role := map[string]any{"accounts": "ci-bot", "ttl": modelTTL.String(), "max_ttl": modelMaxTTL.String()}
+	if m.kind == modelAccess {
+		role["credential_type"] = "oauth2"
+	}
 	m.unclear = !m.write("config", map[string]any{"url": m.jira.URL()}) ||
 		!m.write("accounts/ci-bot", m.login) ||
-		!m.write("roles/readonly", map[string]any{"accounts": "ci-bot", "ttl": modelTTL.String(), "max_ttl": modelMaxTTL.String()})
+		!m.write("roles/readonly", role)
 }
 
 func (m *model) write(path string, data map[string]any) bool {
@@ -849,11 +899,81 @@ func (m *model) token(l *kept) jiratest.Token {
 	return m.tokens()[l.data["token_id"].(string)]
 }
 
+// live tells whether l's token works, of whatever kind it is.
+func (m *model) live(l *kept) bool {
+	if m.kind == modelAccess {
+		return m.jira.AccessTokens()[l.access].Live
+	}
+	return m.token(l).Live
+}
+
+// calls is how many calls Jira has seen that were not examined yet.
+func (m *model) calls() int { return len(m.jira.Calls()) }
+
+// mostSiblings is how many live at a time.
+const mostSiblings = 3
+
+// sibling has a reader of an exclusive account make a token of his own, under a
+// name of his own or under that of his lease's.
+func (m *model) sibling() {
+	l := m.some(func(l *kept) bool { return m.kind == modelExclusive && l.lives() })
+	if l == nil || m.left(time.Now()) == mostSiblings {
+		m.read()
+		return
+	}
+	name := evenly([]string{"mine", m.token(l).Name}).Draw(m.T, "its name")
+	t, _ := m.jira.Mint("ci-bot", name, 1)
+	m.made[t.ID] = time.Now()
+	m.say("the reader of %v makes token %d, %s", l, t.ID, name)
+}
+
+// left is how many siblings work of those that lists had before then.
+func (m *model) left(then time.Time) int {
+	n := 0
+	for _, t := range m.jira.Tokens("ci-bot") {
+		at, sibling := m.made[t.ID]
+		if sibling && t.Live && !at.After(then.Add(-m.lag)) {
+			n++
+		}
+	}
+	return n
+}
+
+// tidy has the operator start a tidy, and waits for it for a while. What is lost
+// is not forgotten: an engine whose clock is wrong cannot tell how old a lease is.
+func (m *model) tidy() {
+	n, began := m.node, time.Now()
+	_, ok, err := m.ask(n, "tidy", logical.Request{Operation: logical.UpdateOperation, Path: "tidy", Data: map[string]any{"dry_run": false, "tidy_lost": false}}, 0)
+	if !ok || err != nil {
+		return
+	}
+	for range 6 {
+		m.pass(time.Second)
+		if n != m.node {
+			return
+		}
+		resp, ok, err := m.ask(n, "tidy-status", logical.Request{Operation: logical.ReadOperation, Path: "tidy-status"}, 0)
+		if !ok || err != nil {
+			return
+		}
+		s := resp.Data
+		if s["state"] == tidyRunning {
+			continue
+		}
+		m.say("the tidy: %v", s["message"])
+		all := s["sibling_count"] == s["sibling_deleted_count"] && s["other_mount_count"] == s["other_mount_deleted_count"] && s["orphan_count"] == s["orphan_deleted_count"]
+		if s["state"] == tidyFinished && (all || m.healthy()) && m.left(began) > 0 {
+			m.Fatal("a tidy has found nothing more, and a sibling works")
+		}
+		return
+	}
+}
+
 // tokens are the engine's in Jira, by id.
 func (m *model) tokens() map[string]jiratest.Token {
 	tokens := map[string]jiratest.Token{}
 	for _, t := range m.jira.Tokens("") {
-		if strings.HasPrefix(t.Name, "vault-") {
+		if _, sibling := m.made[t.ID]; strings.HasPrefix(t.Name, "vault-") && !sibling {
 			tokens[strconv.FormatInt(t.ID, 10)] = t
 		}
 	}
@@ -862,7 +982,11 @@ func (m *model) tokens() map[string]jiratest.Token {
 
 // record is what the ledger has of a token, nil where it has none.
 func (m *model) record(t jiratest.Token) *ledger.Record {
-	id := strings.Split(t.Name, "-")[2]
+	return m.recordOf(strings.Split(t.Name, "-")[2])
+}
+
+// recordOf is the ledger's record of that id, nil where there is none.
+func (m *model) recordOf(id string) *ledger.Record {
 	entry, err := m.disk.Get(context.Background(), ledgerPrefix+id[:2]+"/"+id)
 	if err != nil {
 		m.Fatal(err)
@@ -882,6 +1006,10 @@ func (m *model) check() {
 	synctest.Wait() // or the engine's goroutines go on while we look
 	m.examine()
 	m.flush()
+	if m.kind == modelAccess {
+		m.checkAccess()
+		return
+	}
 	tokens := m.tokens()
 	for _, l := range m.leases {
 		id := l.data["token_id"].(string)
@@ -923,6 +1051,39 @@ func (m *model) check() {
 			m.Fatal("a token outlives its end")
 		}
 	}
+}
+
+// checkAccess is check of access tokens, which Jira ends by itself.
+func (m *model) checkAccess() {
+	for _, l := range m.leases {
+		if l.lives() && !m.live(l) {
+			m.say("the token of %v is gone", l)
+			m.Fatal("a lease lives, and its token does not")
+		}
+	}
+	if !m.healthy() {
+		return
+	}
+	for _, key := range m.stored(ledgerPrefix) {
+		r := m.recordOf(key[strings.LastIndex(key, "/")+1:])
+		ends := r.Expires.Time().Add(ledger.Grace)
+		if r.NeverIssued() { // nobody has the token
+			ends = r.IntendedAt.Time()
+		}
+		if late := time.Since(ends); late > endedIn {
+			m.say("record %s is %s, and late by %v: %+v", r.ID, r.State, late, r)
+			m.Fatal("an access token has ended, and its record has not")
+		}
+	}
+}
+
+// stored are the keys with that prefix in storage.
+func (m *model) stored(prefix string) []string {
+	keys, err := logical.CollectKeysWithPrefix(context.Background(), &m.disk.InmemStorage, prefix)
+	if err != nil {
+		m.Fatal(err)
+	}
+	return keys
 }
 
 // examine finds out whether something fails that excuses the engine.
@@ -991,6 +1152,12 @@ func (m *model) end() {
 		m.say("token %s: %+v", id, t)
 		m.Fatal("a token is left")
 	}
+	if m.forced || m.lag > 0 {
+		m.tidy()
+	}
+	if m.left(time.Now()) > 0 {
+		m.Fatal("a sibling is left")
+	}
 	for _, u := range m.jira.Users() {
 		if strings.HasPrefix(u.Name, "vault-") && !u.Inactive { // a 400 says that Jira does not let go of one
 			m.say("user %s", u.Name)
@@ -1000,11 +1167,7 @@ func (m *model) end() {
 	m.periodic = time.Now().Add(7 * 24 * time.Hour) // nothing may depend on it
 	m.pass(ledger.LateLanding + 2*time.Hour)
 	for _, prefix := range []string{ledgerPrefix, retiredPrefix} {
-		keys, err := logical.CollectKeysWithPrefix(context.Background(), &m.disk.InmemStorage, prefix)
-		if err != nil {
-			m.Fatal(err)
-		}
-		for _, key := range keys {
+		for _, key := range m.stored(prefix) {
 			entry, err := m.disk.Get(context.Background(), key)
 			m.say("left in storage: %s %s %v", key, entry.Value, err)
 			m.Fatal("a record is left")

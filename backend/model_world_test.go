@@ -325,11 +325,11 @@ func (n *node) is(f fate) bool {
 func (n *node) request(ctx context.Context, req logical.Request) (*logical.Response, error) {
 	req.ID, req.MountPoint, req.Storage = "req", "jira/", view{n}
 	if req.Operation == logical.UpdateOperation {
-		_, exists, err := n.HandleExistenceCheck(ctx, &req)
+		found, exists, err := n.HandleExistenceCheck(ctx, &req)
 		if err != nil {
 			return nil, err
 		}
-		if !exists {
+		if found && !exists {
 			req.Operation = logical.CreateOperation
 		}
 	}
