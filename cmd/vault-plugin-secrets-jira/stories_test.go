@@ -39,7 +39,7 @@ func TestStories(t *testing.T) {
 type worldKey struct{}
 
 // setup makes the world of a script. Besides what it says of Jira, the script gets VAULT_ADDR and VAULT_TOKEN, and what
-// an operator is told of the plugin: PLUGIN_VERSION and PLUGIN_SHA256.
+// an operator is told of the plugin: PLUGIN_VERSION and PLUGIN_SHA256, and DOCS, where the project's docs are.
 func setup(env *testscript.Env) error {
 	t, ok := env.T().(testing.TB)
 	if !ok {
@@ -57,6 +57,11 @@ func setup(env *testscript.Env) error {
 	env.Setenv("VAULT_TOKEN", w.root)
 	env.Setenv("PLUGIN_VERSION", suite.version)
 	env.Setenv("PLUGIN_SHA256", suite.sha256)
+	docs, err := filepath.Abs("../../docs")
+	if err != nil {
+		return err
+	}
+	env.Setenv("DOCS", docs)
 	env.Setenv("PATH", suite.bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 	env.Setenv("HOME", filepath.Join(w.dir, "home"))
 	return nil
