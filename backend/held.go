@@ -37,6 +37,20 @@ func (b *backend) records(account string) []string {
 	return ids
 }
 
+// withOwn is records, and the ids of what the engine itself logs in with.
+func (b *backend) withOwn(account string) []string {
+	accounts := []string{account}
+	if account == "" {
+		accounts = slices.DeleteFunc(b.ledger.Accounts(), isRetired)
+	}
+	ids := b.records(account)
+	for _, account := range accounts {
+		ids = append(ids, b.ledger.Own(account)...)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // ledgerIsWhole fails until the ledger is read: before, nobody knows what an
 // account holds.
 func (b *backend) ledgerIsWhole() error {
@@ -83,28 +97,60 @@ func (b *backend) clear(ctx context.Context, req *logical.Request, force bool, a
 }
 
 // release refuses while account, or any where it is empty, holds tokens. By
-// force it retires the accounts instead, and warns of what is left to be ended.
-// The caller holds b.resources.
-func (b *backend) release(ctx context.Context, req *logical.Request, force bool, account string) (warnings []string, err error) {
-	if !force {
-		return nil, b.holdsNothing(ctx, req, account)
-	}
+// force it retires the accounts instead, and tells how many tokens are left to be
+// ended. What the engine itself has made to log in with, as the account called name,
+// is retired in any case: own are the retired accounts that have nothing else. The
+// caller holds b.resources.
+func (b *backend) release(ctx context.Context, req *logical.Request, force bool, account, name string) (left int, own []string, err error) {
 	accounts := []string{account}
 	if account == "" {
 		accounts = slices.DeleteFunc(b.ledger.Accounts(), isRetired)
 	}
-	left := 0
-	for _, account := range accounts {
-		n, _, err := b.retire(ctx, req.Storage, account, b.records(account))
-		if err != nil {
-			return nil, err
+	if !force {
+		if err := b.holdsNothing(ctx, req, account); err != nil {
+			return 0, nil, err
 		}
-		left += n
+		if err := b.nobodyElseMinted(accounts, name); err != nil {
+			return 0, nil, err
+		}
+		accounts = []string{name}
 	}
-	if left > 0 {
-		warnings = append(warnings, fmt.Sprintf("%d tokens are not proven gone from Jira yet: the engine goes on trying, and keeps what it takes to log in, sealed, until they are", left))
+	for _, account := range accounts {
+		ids := b.records(account)
+		to, err := b.retire(ctx, req.Storage, account, append(ids, b.ledger.Own(account)...))
+		if err != nil {
+			return 0, nil, err
+		}
+		if left += len(ids); to != "" && len(ids) == 0 {
+			own = append(own, to)
+		}
 	}
-	return warnings, nil
+	return left, own, nil
+}
+
+// nobodyElseMinted refuses to take the site away while accounts other than the one
+// called name log in with tokens that the engine has minted: without it nobody could
+// end them.
+func (b *backend) nobodyElseMinted(accounts []string, name string) error {
+	others := map[string]bool{}
+	for _, account := range accounts {
+		if account != name && len(b.ledger.Own(account)) > 0 {
+			others[account] = true
+		}
+	}
+	if len(others) > 0 {
+		return mistake(mintedFor(others))
+	}
+	return nil
+}
+
+// mintedFor says how to get rid of what the engine logs in with as accounts.
+func mintedFor(accounts map[string]bool) string {
+	var whose []string
+	for _, account := range slices.Sorted(maps.Keys(accounts)) {
+		whose = append(whose, (&keeper{account: account}).what())
+	}
+	return "tokens that the engine has minted to log in with are in use: delete " + strings.Join(whose, ", ") + ", or write passwords or other tokens of the same users"
 }
 
 // removeReleased removes what lies under key, and with it the login called name,
@@ -116,8 +162,8 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 		return nil, retryLater("it is being rotated this moment: try again")
 	}
 	defer b.rotations.end(name)
-	retired := ""
-	err = func() (err error) {
+	left, own, err := 0, []string(nil), error(nil)
+	err = func() error {
 		b.resources.Lock()
 		defer b.resources.Unlock()
 		if account != "" {
@@ -125,7 +171,7 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 				return err
 			}
 		}
-		if warnings, err = b.release(ctx, req, force, account); err != nil {
+		if left, own, err = b.release(ctx, req, force, account, name); err != nil {
 			return err
 		}
 		if account != "" { // of those that were ended before nobody has to ask any more
@@ -137,25 +183,24 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 				}
 			}
 		}
-		if own := b.ledger.Own(name); len(own) > 0 {
-			if err := b.ledgerIsWhole(); err != nil {
-				return err
-			}
-			if _, retired, err = b.retire(ctx, req.Storage, name, own); err != nil {
-				return err
-			}
-		}
 		return remove(ctx, &b.decoded, req.Storage, key)
 	}()
-	if err != nil || retired == "" {
-		return warnings, err
+	if err != nil {
+		return nil, err
 	}
-	b.settleAccounts(ctx, req, false, retired)
-	if err := b.dropRetired(ctx, retired); err != nil { // within a minute it is tried again
-		b.log(req).Warn("what a deleted account logged in with could not be removed yet", "error", err)
+	if left > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d tokens are not proven gone from Jira yet: the engine goes on trying, and keeps what it takes to log in, sealed, until they are", left))
 	}
-	if n := len(b.ledger.IDs(retired)); n > 0 {
-		warnings = append(warnings, fmt.Sprintf("%d tokens that the engine logged in with are not proven gone from Jira yet: it goes on trying", n))
+	b.settleAccounts(ctx, req, false, own...)
+	left = 0
+	for _, retired := range own {
+		if err := b.dropRetired(ctx, retired); err != nil { // within a minute it is tried again
+			b.log(req).Warn("what a deleted account logged in with could not be removed yet", "error", err)
+		}
+		left += len(b.ledger.IDs(retired))
+	}
+	if left > 0 {
+		warnings = append(warnings, fmt.Sprintf("%d tokens that the engine logged in with are not proven gone from Jira yet: it goes on trying", left))
 	}
 	return warnings, nil
 }
@@ -185,6 +230,7 @@ func (b *backend) giveUp(ctx context.Context, accounts ...string) error {
 func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account string, ids []string) error {
 	commands := map[string]bool{}
 	var static []string
+	own := map[string]bool{}
 	intents, owed := 0, 0
 	// A handful of records is enough to name the roles of one account.
 	for _, id := range ids[:min(len(ids), 100)] {
@@ -197,6 +243,8 @@ func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account 
 			intents++
 		case r.State == ledger.Owed:
 			owed++
+		case r.Kept == ledger.KeptOwn:
+			own[r.Account] = true
 		case r.Kept != "":
 			static = append(static, strings.TrimPrefix(r.Role, staticName("")))
 		case account == "":
@@ -212,6 +260,9 @@ func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account 
 	if len(static) > 0 {
 		why = append(why, "static roles hand out tokens, delete them: "+strings.Join(slices.Compact(slices.Sorted(slices.Values(static))), ", "))
 	}
+	if len(own) > 0 {
+		why = append(why, mintedFor(own))
+	}
 	if owed > 0 {
 		why = append(why, fmt.Sprintf("%d tokens are revoked, but Jira has not ended them yet: the engine goes on trying, and its log says why it failed; force=true does not wait for them", owed))
 	}
@@ -224,14 +275,14 @@ func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account 
 	return mistake(strings.Join(why, "; "))
 }
 
-// aliveAt returns the records of account name, and fails unless a's user has
-// each of them at c's site, under the ledger's id and name: then he is the
+// aliveAt returns the records of account name, with those of what the engine logs in
+// with, and fails unless a's user has each of them at c's site, under the ledger's id and name: then he is the
 // same user in the same Jira, whatever both are called now.
 func (b *backend) aliveAt(ctx context.Context, req *logical.Request, c *config, name string, a *account) ([]string, error) {
 	if err := b.ledgerIsWhole(); err != nil {
 		return nil, err
 	}
-	ids := b.records(name)
+	ids := b.withOwn(name)
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -249,9 +300,15 @@ func (b *backend) aliveAt(ctx context.Context, req *logical.Request, c *config, 
 	if err != nil {
 		return nil, err
 	}
+	return ids, b.listedAt(ctx, req, client, name, ids)
+}
+
+// listedAt fails unless client's user has the tokens that the records of account name
+// called ids are of.
+func (b *backend) listedAt(ctx context.Context, req *logical.Request, client *jira.Client, name string, ids []string) error {
 	tokens, err := client.Tokens(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("looking for the tokens of account %q: %w", name, err)
+		return fmt.Errorf("looking for the tokens of account %q: %w", name, err)
 	}
 	for _, id := range ids {
 		r, err := b.ledger.Read(ctx, id)
@@ -259,23 +316,23 @@ func (b *backend) aliveAt(ctx context.Context, req *logical.Request, c *config, 
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !slices.ContainsFunc(tokens, func(t jira.Token) bool { return t.ID == r.TokenID && t.Name == r.Name }) {
-			return nil, fmt.Errorf("token %q of account %q is not there: %w", r.Name, name, b.whatIsHeld(ctx, req, name, ids))
+			return fmt.Errorf("token %q of account %q is not there: %w", r.Name, name, b.whatIsHeld(ctx, req, name, ids))
 		}
 	}
-	return ids, nil
+	return nil
 }
 
-// usersAt is aliveAt for throw-away users: c's admin finds each of them at c's
-// site, by a name that holds the ledger's id.
+// usersAt is aliveAt for throw-away users, and what the engine logs in with as c's
+// admin: he finds each of them at c's site, by a name that holds the ledger's id.
 func (b *backend) usersAt(ctx context.Context, req *logical.Request, c *config) ([]string, error) {
 	if err := b.ledgerIsWhole(); err != nil {
 		return nil, err
 	}
-	ids := b.records(adminAccount)
-	if len(ids) == 0 {
+	ids, own := b.records(adminAccount), b.ledger.Own(adminAccount)
+	if len(ids)+len(own) == 0 {
 		return nil, nil
 	}
 	site, err := b.sites.trial(c)
@@ -300,7 +357,10 @@ func (b *backend) usersAt(ctx context.Context, req *logical.Request, c *config) 
 			return nil, fmt.Errorf("user %q is not there: %w", r.Username, b.whatIsHeld(ctx, req, adminAccount, ids))
 		}
 	}
-	return ids, nil
+	if len(own) == 0 {
+		return ids, nil
+	}
+	return append(ids, own...), b.listedAt(ctx, req, admin, adminAccount, own)
 }
 
 // allThere is aliveAt for all accounts, and usersAt.
@@ -310,7 +370,7 @@ func (b *backend) allThere(ctx context.Context, req *logical.Request, c *config)
 		return nil, err
 	}
 	b.settleAccounts(ctx, req, true, append(names, adminAccount)...)
-	all := b.records("")
+	all := b.withOwn("")
 	found, err := b.usersAt(ctx, req, c)
 	if err != nil {
 		return nil, err

@@ -317,7 +317,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 			if err := b.userIsFree(ctx, req.Storage, now, name, a); err != nil {
 				return false, err
 			}
-			return !moves || slices.Equal(moved, b.records(name)) && b.logsInWithItsOwn(name) == nil, nil
+			return !moves || slices.Equal(moved, b.withOwn(name)) && b.logsInWithItsOwn(name) == nil, nil
 		}, nil
 	})
 	if err != nil {

@@ -291,7 +291,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 			if err := b.adminIsNoAccount(ctx, req.Storage, c); err != nil {
 				return false, err
 			}
-			return !moves || slices.Equal(moved, b.records("")), nil
+			return !moves || slices.Equal(moved, b.withOwn("")), nil
 		}, nil
 	})
 	if err != nil {

@@ -37,40 +37,40 @@ func unretired(account string) string {
 }
 
 // retire keeps what account name needs to end those of its tokens whose records are
-// ids, of which no lease holds one any more. It tells how many there are, and under
-// which name they are looked after. The caller holds b.resources.
+// ids, of which no lease holds one any more, in this order. It tells under which name
+// they are looked after, if there are any. The caller holds b.resources.
 //
 // A crash after the first write leaves a retired account that looks after none,
 // which is removed within a minute; one in between leaves some of the records with the
 // account, for another delete.
-func (b *backend) retire(ctx context.Context, s logical.Storage, name string, ids []string) (int, string, error) {
+func (b *backend) retire(ctx context.Context, s logical.Storage, name string, ids []string) (string, error) {
 	if err := b.ledgerIsWhole(); err != nil {
-		return 0, "", err
+		return "", err
 	}
 	if len(ids) == 0 {
-		return 0, "", nil
+		return "", nil
 	}
 	if b.ledger.Minting(name) {
-		return 0, "", retryLater(fmt.Sprintf("a token is being made for account %q this moment: try again", name))
+		return "", retryLater(fmt.Sprintf("a token is being made for account %q this moment: try again", name))
 	}
 	c, err := b.loadConfig(ctx, s)
 	if err != nil {
-		return 0, "", err
+		return "", err
 	}
 	a, err := b.loginOf(ctx, s, name)
 	if err != nil {
-		return 0, "", err
+		return "", err
 	}
 	to := name + retiredMark + ledger.NewID()
 	if err := store(ctx, s, retiredPrefix+to, retired{*c, *a}); err != nil {
-		return 0, "", err
+		return "", err
 	}
 	for _, id := range ids {
 		if err := b.ledger.Move(ctx, id, to); err != nil && !errors.Is(err, ledger.ErrMissing) {
-			return 0, "", err
+			return "", err
 		}
 	}
-	return len(ids), to, nil
+	return to, nil
 }
 
 // retiredClient returns the client that calls its site as retired account name.

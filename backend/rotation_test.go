@@ -699,3 +699,26 @@ func TestKeptTokensThatNobodyKeeps(t *testing.T) {
 	e.tended()
 	e.dismantled()
 }
+
+// Another Jira does not know the tokens that the engine has minted for itself: while
+// accounts log in with some, url is not changed to it, and the config stays.
+func TestTheConfigStaysWhileAccountsLogInWithTheirOwnTokens(t *testing.T) {
+	for _, admin := range []bool{false, true} {
+		e := rotatable(t, jiratest.Options{})
+		other := jiratest.New(t, jiratest.Options{})
+		if admin {
+			e.write("config", map[string]any{"username": "jira-admin", "token": e.pat("jira-admin"), "verify_connection": false})
+			e.rotate("rotate-root")
+		} else {
+			e.rotate("rotate-account/ci-bot")
+			e.refuses(400, logical.DeleteOperation, "config", nil, `delete account "ci-bot"`)
+		}
+		e.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": other.URL(), "ca_cert": string(other.CA())}, "url cannot be changed")
+		e.write("config", map[string]any{"url": strings.Replace(e.jira.URL(), "127.0.0.1", "localhost", 1)}) // the same Jira
+		resp := e.must(logical.DeleteOperation, "config", map[string]any{"force": true})
+		if resp != nil {
+			t.Errorf("answered %+v", resp)
+		}
+		e.nothingHeld()
+	}
+}
