@@ -722,3 +722,33 @@ func TestTheConfigStaysWhileAccountsLogInWithTheirOwnTokens(t *testing.T) {
 		e.nothingHeld()
 	}
 }
+
+// What a deleted account logged in with goes last: after tokens that Jira does not end
+// yet, and after those that a lost request may still make.
+func TestADeleteByForceKeepsTheWayIn(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.rotate("rotate-account/ci-bot")
+	lease := e.issue("readonly", nil)
+	lost := e.lostMint()
+	e.jira.Delete(e.jira.Tokens("ci-bot")[3].ID) // it has not arrived yet
+	e.ledger.Over(lost.ID)
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: tokensAPI + "/" + tokenID(lease.Secret), Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
+	resp := e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+	if resp == nil || !strings.Contains(strings.Join(resp.Warnings, " "), "goes on trying") {
+		t.Errorf("answered %+v", resp)
+	}
+	remove()
+	e.pass(time.Hour)
+	e.settled()
+	e.jira.Mint("ci-bot", lost.Name, 9)
+	e.pass(time.Hour)
+	e.settled()
+	e.pass(24 * time.Hour)
+	e.settled()
+	e.settled()
+	e.nothingHeld()
+	if keys, _ := e.storage.List(t.Context(), retiredPrefix); len(keys) != 0 {
+		t.Errorf("kept: %v", keys)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -116,11 +117,29 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 		}
 	}
 	failed = errors.Join(failed, b.each(log, owed, func(r *ledger.Record) error { return b.pay(ctx, log, client, r) }))
-	if failed != nil {
+	if failed != nil || len(last) == 0 {
 		return failed
 	}
-	// With this one the way in is gone.
+	// With these the way in is gone. In an unmount nothing can be waited for.
+	if b.needed(last) && !b.System().Tainted() {
+		for _, r := range last {
+			b.ledger.Later(r.ID, lastRest)
+		}
+		return nil
+	}
 	return b.each(log, last, func(r *ledger.Record) error { return b.pay(ctx, log, client, r) })
+}
+
+// needed tells whether anything else is to be ended with the login that ends with
+// last: of the same account, or of one that was retired from the same before.
+func (b *backend) needed(last []*ledger.Record) bool {
+	account := last[0].Account
+	if len(b.ledger.IDs(account)) > len(last) {
+		return true
+	}
+	return isRetired(account) && slices.ContainsFunc(b.ledger.Accounts(), func(other string) bool {
+		return other != account && isRetired(other) && retiredFrom(other) == retiredFrom(account) && len(b.records(other)) > 0
+	})
 }
 
 const (
@@ -128,6 +147,8 @@ const (
 	unreadableRest = time.Hour
 	// clockRest is how long one is that is over by one clock and not by another.
 	clockRest = time.Minute
+	// lastRest is how long what the engine logs in with waits for all else.
+	lastRest = time.Minute
 	// longestRest is how long whatever failed is left alone at most, jitter
 	// not counted. It is half of what a token may outlive its lease once Jira
 	// is back.
