@@ -88,7 +88,8 @@ func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name str
 		return nil, fmt.Errorf("what retired account %q logs in with is lost", name)
 	}
 	if c, err := load[config](ctx, &b.decoded, s, configKey); err == nil && c != nil && c.URL == r.Config.URL {
-		if strings.HasPrefix(name, adminAccount) && c.Admin.kind() != "" {
+		// Users anybody may end who administers Jira, tokens only he whose they are.
+		if strings.HasPrefix(name, adminAccount) && c.Admin.kind() != "" && (len(b.ledger.Own(name)) == 0 || c.Admin.sameUser(&r.Account.credential)) {
 			return b.admin(c)
 		}
 		if again, err := b.accountOf(ctx, s, &r.Account.credential, ""); err == nil && again != "" {

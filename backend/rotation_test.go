@@ -752,3 +752,22 @@ func TestADeleteByForceKeepsTheWayIn(t *testing.T) {
 		t.Errorf("kept: %v", keys)
 	}
 }
+
+// The own token of an administrator who was deleted is ended by himself, also where
+// another one has taken his place.
+func TestAnAdministratorsOwnTokenAfterAnotherCame(t *testing.T) {
+	e := start(t, jiratest.Options{Switches: jiratest.Switches{AdminOwnTokensOnly: true}})
+	e.jira.AddUser(jiratest.User{Name: "root", Admin: true})
+	config := func(admin string) map[string]any {
+		return map[string]any{"url": e.jira.URL(), "ca_cert": string(e.jira.CA()), "username": admin, "token": e.pat(admin)}
+	}
+	e.write("config", config("jira-admin"))
+	e.rotate("rotate-root")
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
+	e.must(logical.DeleteOperation, "config", nil)
+	e.write("config", config("root"))
+	remove()
+	e.pass(time.Hour)
+	e.settled()
+	e.nothingHeld()
+}
