@@ -174,7 +174,7 @@ func (k *keeper) rotateToken(ctx context.Context, req *logical.Request, have *cr
 	if err != nil {
 		return nil, fmt.Errorf("listing the tokens of user %q: %w", client.Username(), err)
 	}
-	next, secret, err := k.mint(ctx, req, client, len(tokens))
+	next, secret, err := k.mint(ctx, req, have, len(tokens))
 	if err != nil {
 		return nil, err
 	}
@@ -187,9 +187,9 @@ func (k *keeper) rotateToken(ctx context.Context, req *logical.Request, have *cr
 	return warnings, nil
 }
 
-// mint makes the next token, whose user owns so many now, and stores it as next.
-func (k *keeper) mint(ctx context.Context, req *logical.Request, client *jira.Client, owned int) (*ledger.Record, string, error) {
-	m, err := k.intend(ctx, req, client, owned)
+// mint makes the token after have, whose user owns so many now, and stores it as next.
+func (k *keeper) mint(ctx context.Context, req *logical.Request, have *credential, owned int) (*ledger.Record, string, error) {
+	m, err := k.intend(ctx, req, owned)
 	if err != nil {
 		return nil, "", err
 	}
@@ -204,7 +204,7 @@ func (k *keeper) mint(ctx context.Context, req *logical.Request, client *jira.Cl
 		return nil, "", k.b.takeBack(ctx, req, m, secret, err)
 	}
 	err = k.amend(ctx, req.Storage, func(c *credential) error {
-		if c.Next != "" || c.Password != "" {
+		if c.Next != "" || c.Token != have.Token || c.Password != "" {
 			return errAmended
 		}
 		c.Next, c.NextID = secret, r.ID
@@ -217,9 +217,14 @@ func (k *keeper) mint(ctx context.Context, req *logical.Request, client *jira.Cl
 }
 
 // intend writes the intent of the next token.
-func (k *keeper) intend(ctx context.Context, req *logical.Request, client *jira.Client, owned int) (*mint, error) {
+func (k *keeper) intend(ctx context.Context, req *logical.Request, owned int) (*mint, error) {
+	// From the intent on the account is given to no other user.
 	k.b.resources.RLock()
 	defer k.b.resources.RUnlock()
+	client, err := k.b.client(ctx, req.Storage, k.account)
+	if err != nil {
+		return nil, err
+	}
 	c, err := k.b.loadConfig(ctx, req.Storage)
 	if err != nil {
 		return nil, err

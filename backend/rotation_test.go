@@ -771,3 +771,23 @@ func TestAnAdministratorsOwnTokenAfterAnotherCame(t *testing.T) {
 	e.settled()
 	e.nothingHeld()
 }
+
+// An account that is given to another user while its token is being replaced keeps
+// what it was given.
+func TestAnotherUserDuringARotation(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.jira.Fault(jiratest.Fault{Method: "GET", Path: tokensAPI, Do: jiratest.Slow, Delay: 300 * time.Millisecond})
+	var all sync.WaitGroup
+	all.Go(func() {
+		resp, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil)
+		e.failed(400, resp, err, "meanwhile")
+	})
+	e.eventually(func() bool { return len(e.jira.Calls()) > 0 })
+	e.write("accounts/ci-bot", map[string]any{"username": "release-bot", "token": e.pat("release-bot")})
+	all.Wait()
+	e.revoke(e.issue("readonly", nil).Secret)
+	e.tended()
+	e.nothingHeld()
+	e.rotate("rotate-account/ci-bot")
+	e.dismantled()
+}
