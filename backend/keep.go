@@ -210,10 +210,12 @@ func (k *keeper) mint(ctx context.Context, req *logical.Request, have *credentia
 		c.Next, c.NextID = secret, r.ID
 		return nil
 	})
-	if err != nil { // be it that it was stored: then it names a token that is gone
-		return nil, "", k.b.takeBack(ctx, req, m, secret, err)
+	if errors.Is(err, errAmended) {
+		err = k.b.takeBack(ctx, req, m, secret, err)
 	}
-	return r, secret, nil
+	// After another error it may be stored all the same, and a node that took over be
+	// using it: who looks next goes on with it, or ends it.
+	return r, secret, err
 }
 
 // intend writes the intent of the next token.

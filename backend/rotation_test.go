@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -790,4 +791,44 @@ func TestAnotherUserDuringARotation(t *testing.T) {
 	e.nothingHeld()
 	e.rotate("rotate-account/ci-bot")
 	e.dismantled()
+}
+
+// A token whose secret may be stored is not ended by a node that did not see it
+// stored, and may write nothing any more: the next one goes on with it.
+func TestANodeThatIsDeposedAsItStoresTheNextToken(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	brought := e.own("ci-bot")
+	e.storage.Storage = &unheard{e.storage.Storage, accountsPrefix + "ci-bot", func() {
+		readOnly := func(string, string) error { return logical.ErrReadOnly }
+		e.storage.fail.Store(&readOnly)
+	}}
+	resp, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil)
+	e.failed(500, resp, err, "storage is away")
+	if n := e.jira.Count("DELETE", ""); n != 0 {
+		t.Errorf("it has deleted %d tokens", n)
+	}
+	e.storage.Storage = e.storage.Storage.(*unheard).Storage
+	e.storage.failing("")
+	e.mount()
+	e.tended()
+	if now := e.own("ci-bot"); now == brought || e.call(now) != http.StatusOK {
+		t.Error("the next node does not go on with it")
+	}
+	e.dismantled()
+}
+
+// unheard is storage that does write what lies under key, but does not say so.
+type unheard struct {
+	logical.Storage
+	key  string
+	then func()
+}
+
+func (u *unheard) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	err := u.Storage.Put(ctx, entry)
+	if entry.Key == u.key {
+		u.then()
+		return errStorage
+	}
+	return err
 }
