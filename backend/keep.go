@@ -223,6 +223,9 @@ func (k *keeper) intend(ctx context.Context, req *logical.Request, owned int) (*
 	// From the intent on the account is given to no other user.
 	k.b.resources.RLock()
 	defer k.b.resources.RUnlock()
+	if k.b.System().Tainted() { // what is made now nobody would end
+		return nil, retryLater("the mount is being removed")
+	}
 	client, err := k.b.client(ctx, req.Storage, k.account)
 	if err != nil {
 		return nil, err

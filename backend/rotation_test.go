@@ -832,3 +832,19 @@ func (u *unheard) Put(ctx context.Context, entry *logical.StorageEntry) error {
 	}
 	return err
 }
+
+// Nothing is made any more once the mount is being removed, not even for a static role
+// whose token that has ended.
+func TestNothingIsRotatedInAnUnmount(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	e.system.TaintedVal = true
+	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
+		t.Errorf("the last periodic call: %v", err)
+	}
+	e.pass(time.Hour)
+	if err := e.tend(t.Context()); err != nil {
+		t.Error(err)
+	}
+	e.nothingHeld()
+}
