@@ -80,8 +80,8 @@ func (l *login) write() {
 }
 
 // takesOther tells whether a call that ended with err shall be sent once more, with
-// the other password, which may be the one that Jira takes. It is tried once: with
-// the first that makes two wrong ones, and three lock a user out.
+// the other password, which may be the one that Jira takes. It is tried once until
+// one was taken: with the first that makes two wrong ones, and three lock a user out.
 func (l *login) takesOther(err *Error) bool {
 	if err == nil || err.Kind != Refused || err.Status != http.StatusUnauthorized || !err.Refusing || !l.basic() {
 		return false
@@ -104,5 +104,12 @@ func (l *login) wasChanged(exchanged bool) {
 	if !exchanged {
 		l.exchange()
 	}
+	l.tried = false
+}
+
+// wasTaken notes that Jira has taken the password, which ends its count of wrong ones.
+func (l *login) wasTaken() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.tried = false
 }

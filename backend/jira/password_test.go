@@ -169,3 +169,20 @@ func TestChangeThatIsRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// One of Jira's nodes learns of the change when another has long answered: whichever
+// password it takes, it gets.
+func TestChangeThatIsNotKnownEverywhereYet(t *testing.T) {
+	s := newJira(t, jiratest.Options{Switches: jiratest.Switches{CaptchaAfter: 3}})
+	c := changing(t, s)
+	s.Fault(jiratest.Fault{Method: "PUT", Do: jiratest.Answer, Status: 204})
+	if err := c.ChangePassword(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, known := range []string{password, nextPassword, password, nextPassword} {
+		s.SetUser("ci", func(u *jiratest.User) { u.Password = known })
+		if _, err := c.Myself(t.Context()); err != nil || c.UsesNext() != (known == nextPassword) {
+			t.Fatal(err)
+		}
+	}
+}

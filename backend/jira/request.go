@@ -131,8 +131,11 @@ func (c *Client) try(ctx context.Context, cl call) (*answer, *Error) {
 		}
 		a, err = c.sendObserved(ctx, cl)
 	}
-	if err == nil && cl.changesPassword {
+	switch {
+	case err == nil && cl.changesPassword:
 		c.login.wasChanged(false)
+	case err == nil && c.login.basic() && names(a.user, c.login.Username):
+		c.login.wasTaken()
 	}
 	c.login.judge(err) // before the gate lets the next one in
 	return a, err
