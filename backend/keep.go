@@ -295,13 +295,17 @@ func (k *keeper) finish(ctx context.Context, req *logical.Request, have *credent
 	if err != nil {
 		return false, err
 	}
-	u, err := client.As(jira.Login{Username: have.Username, Key: have.UserKey, Token: have.Next}).Myself(ctx)
-	if err == nil {
-		next := credential{Username: have.Username, UserKey: have.UserKey, Token: have.Next}
-		err = next.belongsTo(u)
-		if err == nil && have.UserKey != "" && u.Key != have.UserKey {
-			err = mistakef("it belongs to another user called %q", u.Name)
+	whose := have
+	if k.role != "" { // the account may have been given to another user since
+		a, err := k.b.loadAccount(ctx, req.Storage, k.account)
+		if err != nil {
+			return false, err
 		}
+		whose = &a.credential
+	}
+	u, err := client.As(jira.Login{Username: whose.Username, Key: whose.UserKey, Token: have.Next}).Myself(ctx)
+	if err == nil {
+		err = whose.provedBy(u)
 	}
 	if wrong := mistake(""); errors.As(err, &wrong) || jira.Is(err, jira.Refused) {
 		return false, errors.Join(fmt.Errorf("proving the new token, which is given up: %w", err), k.giveUp(ctx, req.Storage, have.NextID))
@@ -320,6 +324,7 @@ func (k *keeper) finish(ctx context.Context, req *logical.Request, have *credent
 		}
 		c.Token, c.RecordID, c.TokenID, c.OwnTokenID = c.Next, c.NextID, r.TokenID, ""
 		c.Next, c.NextID = "", ""
+		c.Username, c.UserKey = u.Name, u.Key
 		c.Since, c.RotatedAt, c.Expires = now.Unix(), now.Unix(), 0
 		if r.Expires != 0 {
 			c.Expires = r.Expires.Time().Unix()
@@ -327,6 +332,19 @@ func (k *keeper) finish(ctx context.Context, req *logical.Request, have *credent
 		return nil
 	})
 	return err == nil, err
+}
+
+// provedBy refuses a token minted for c that turns out to be u's, where he is another,
+// or is not active. One who was renamed is the same by his key.
+func (c *credential) provedBy(u jira.User) error {
+	next := credential{Token: "the new one"}
+	switch {
+	case c.UserKey == "":
+		next.Username = c.Username
+	case c.UserKey != u.Key:
+		return mistakef("it belongs to another user, who is called %q", u.Name)
+	}
+	return next.belongsTo(u)
 }
 
 // giveUp forgets the token that is stored as next, and has it ended.

@@ -848,3 +848,34 @@ func TestNothingIsRotatedInAnUnmount(t *testing.T) {
 	}
 	e.nothingHeld()
 }
+
+// A user who was renamed in Jira is the same by his key.
+func TestRotatingTheTokenOfAUserWhoWasRenamed(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Name = "ci-robot" })
+	e.rotate("rotate-account/ci-bot")
+	e.rotate("rotate-role/legacy")
+	if got := e.read("static-roles/legacy"); got["username"] != "ci-robot" {
+		t.Errorf("reads %v", got)
+	}
+	e.dismantled()
+}
+
+// A static role that has no token, while its account is given to another user, gets
+// one of his.
+func TestAStaticRoleWhoseAccountIsAnothersNow(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	for _, tok := range e.jira.Tokens("ci-bot")[1:] {
+		e.jira.Delete(tok.ID)
+	}
+	e.pass(time.Hour)
+	e.tidied(map[string]any{"dry_run": false})
+	e.write("accounts/ci-bot", map[string]any{"username": "release-bot", "token": e.pat("release-bot")})
+	e.tended()
+	if got := e.read("static-creds/legacy"); got["username"] != "release-bot" || e.call(got["token"].(string)) != http.StatusOK {
+		t.Errorf("it hands out a token of %v", got["username"])
+	}
+	e.dismantled()
+}
