@@ -275,7 +275,8 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		if warnings, err = b.verifyConfig(ctx, req.Storage, c); err != nil {
 			return nil, err
 		}
-		if before != nil && before.Admin.UserKey != "" && before.Admin.UserKey != c.Admin.UserKey {
+		another := before != nil && !before.Admin.sameUser(&c.Admin)
+		if another {
 			if err := b.logsInWithItsOwn(adminAccount); err != nil {
 				return nil, err
 			}
@@ -290,6 +291,11 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		return func() (bool, error) {
 			if err := b.adminIsNoAccount(ctx, req.Storage, c); err != nil {
 				return false, err
+			}
+			if another {
+				if err := b.logsInWithItsOwn(adminAccount); err != nil {
+					return false, err
+				}
 			}
 			return !moves || slices.Equal(moved, b.withOwn("")), nil
 		}, nil

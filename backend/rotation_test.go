@@ -879,3 +879,19 @@ func TestAStaticRoleWhoseAccountIsAnothersNow(t *testing.T) {
 	}
 	e.dismantled()
 }
+
+// Of a config that was not checked the engine knows whose token it has replaced, and
+// another of his can be written, but nobody else's.
+func TestRotatingAnAdministratorWhoWasNotChecked(t *testing.T) {
+	e := start(t, jiratest.Options{Switches: jiratest.Switches{AdminOwnTokensOnly: true}})
+	e.jira.AddUser(jiratest.User{Name: "root", Admin: true})
+	e.write("config", map[string]any{"url": e.jira.URL(), "ca_cert": string(e.jira.CA()), "verify_connection": false, "token": e.pat("jira-admin")})
+	e.rotate("rotate-root")
+	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"username": "root", "token": e.pat("root")}, "the user cannot be changed")
+	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"username": "root", "token": e.pat("root"), "verify_connection": true}, "the user cannot be changed")
+	e.write("config", map[string]any{"token": e.pat("jira-admin")})
+	e.tended()
+	e.nothingHeld()
+	e.rotate("rotate-root")
+	e.dismantled()
+}
