@@ -272,7 +272,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		if _, err := b.password(ctx, c); err != nil {
 			return nil, err
 		}
-		if warnings, err = b.verifyConfig(ctx, req.Storage, c); err != nil {
+		if warnings, err = b.verifyConfig(ctx, req.Storage, before, c, d); err != nil {
 			return nil, err
 		}
 		another := before != nil && !before.Admin.sameUser(&c.Admin)
@@ -311,9 +311,22 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	return warned(warnings), nil
 }
 
+// trialAdmin returns a client for checking c's admin, if there is one, at site. As in
+// trialClient, a login that is in use there, and was not sent again, is that one.
+func (b *backend) trialAdmin(site *jira.Site, before, c *config, d *framework.FieldData) (*jira.Client, error) {
+	if before == nil || before.cloud() || before.URL != c.URL || c.Admin.kind() == "" || before.Admin.login() != c.Admin.login() || sentCredential(d) {
+		return site.As(c.Admin.login()), nil
+	}
+	client, err := b.admin(before)
+	if err != nil {
+		return nil, err
+	}
+	return client.At(site), nil
+}
+
 // verifyConfig asks Jira whether c is right, and takes over into c what it
 // says of itself and of the admin.
-func (b *backend) verifyConfig(ctx context.Context, s logical.Storage, c *config) (warnings []string, err error) {
+func (b *backend) verifyConfig(ctx context.Context, s logical.Storage, before, c *config, d *framework.FieldData) (warnings []string, err error) {
 	if c.TLSSkipVerify {
 		warnings = append(warnings, "tls_skip_verify is set: whoever can get between Vault and Jira can read every token")
 	}
@@ -342,14 +355,18 @@ func (b *backend) verifyConfig(ctx context.Context, s logical.Storage, c *config
 		w, err := b.verifyOrgKey(ctx, s, site, c)
 		return append(warnings, w...), err
 	}
+	admin, err := b.trialAdmin(site, before, c, d)
+	if err != nil {
+		return nil, err
+	}
 	if c.Admin.kind() != "" {
-		w, err := verifyAdmin(ctx, site, &c.Admin)
+		w, err := verifyAdmin(ctx, admin, &c.Admin)
 		if err != nil {
 			return nil, fmt.Errorf("checking the admin's credential: %w", err)
 		}
 		warnings = append(warnings, w...)
 	}
-	c.Version, err = versionOf(ctx, site.As(c.Admin.login()))
+	c.Version, err = versionOf(ctx, admin)
 	if jira.Is(err, jira.Refused) && c.Admin.kind() == "" {
 		return append(warnings, "this Jira tells its version only to its users: it will be checked when an account is written"), nil
 	}
@@ -361,19 +378,22 @@ func (b *backend) verifyConfig(ctx context.Context, s logical.Storage, c *config
 
 // verifyAdmin asks Jira whose the admin's credential is, takes that over, and
 // warns where he is no administrator.
-func verifyAdmin(ctx context.Context, site *jira.Site, admin *credential) (warnings []string, err error) {
-	u, err := site.As(admin.login()).Myself(ctx)
+func verifyAdmin(ctx context.Context, client *jira.Client, admin *credential) (warnings []string, err error) {
+	u, err := client.Myself(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if err := admin.belongsTo(u); err != nil {
 		return nil, err
 	}
-	isAdmin, err := site.As(admin.login()).Administrator(ctx)
+	if client.Username() == "" { // a token was given without a name
+		client = client.As(admin.login())
+	}
+	isAdmin, err := client.Administrator(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := admin.ownsItsToken(ctx, site.As(admin.login())); err != nil {
+	if err := admin.ownsItsToken(ctx, client); err != nil {
 		return nil, err
 	}
 	if !isAdmin {

@@ -342,3 +342,19 @@ func TestConfigStaysWhileTokensBelongToNobody(t *testing.T) {
 	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": other.URL()}, "belong to no account")
 	e.refuses(400, logical.DeleteOperation, "config", nil, "Jira has not ended them yet")
 }
+
+// An administrator's password that Jira has refused is not tried for the sake of
+// another field: three wrong ones lock him out.
+func TestARefusedPasswordOfTheAdministrator(t *testing.T) {
+	e := start(t, jiratest.Options{})
+	e.write("config", map[string]any{"url": e.jira.URL(), "ca_cert": string(e.jira.CA()), "username": "jira-admin", "password": e.passwordOf("jira-admin")})
+	e.jira.SetUser("jira-admin", func(u *jiratest.User) { u.Password = "changed by hand" })
+	e.jira.ResetCalls()
+	for range 3 {
+		e.refuses(400, logical.UpdateOperation, "config", map[string]any{"request_timeout": "5s"}, "401")
+	}
+	if n := len(e.jira.Calls()); n != 1 {
+		t.Errorf("%d calls: %v", n, e.jira.Calls())
+	}
+	e.write("config", map[string]any{"password": "changed by hand"})
+}
