@@ -159,11 +159,13 @@ func (s *schedule) validate() error {
 
 // times are those of RotationSchedule.
 func (s *schedule) times() (cron.Schedule, error) {
-	times, err := cron.ParseStandard(s.RotationSchedule)
-	if err != nil || strings.HasPrefix(strings.TrimSpace(s.RotationSchedule), "@every") {
-		return nil, mistakef("rotation_schedule %q is not understood: five fields of cron, as \"0 3 * * SAT\"", s.RotationSchedule)
+	// What else the parser takes has a time zone, or none, of which it panics.
+	if len(strings.Fields(s.RotationSchedule)) == 5 && !strings.Contains(s.RotationSchedule, "=") {
+		if times, err := cron.ParseStandard(s.RotationSchedule); err == nil {
+			return times, nil
+		}
 	}
-	return times, nil
+	return nil, mistakef("rotation_schedule %q is not understood: five fields of cron, as \"0 3 * * SAT\"", s.RotationSchedule)
 }
 
 // next is when something is due by its schedule that has been as it is since then;
