@@ -269,7 +269,7 @@ func (k *keeper) intend(ctx context.Context, req *logical.Request, owned int) (*
 			return nil, errors.Join(err, k.nothing())
 		}
 		if r.RotationPeriod > 0 {
-			m.max = min(m.max, time.Duration(2*r.RotationPeriod+r.Overlap)*time.Second)
+			m.max = min(m.max, time.Duration(2*r.RotationPeriod)*time.Second+r.overlap())
 		}
 	}
 	m.record.Expires = ledger.At(k.b.now().Add(ledger.LateLanding).AddDate(0, 0, days(m.max))) // at the latest
@@ -320,7 +320,7 @@ func (k *keeper) finish(ctx context.Context, req *logical.Request, have *credent
 		}
 		c.PreviousID, c.PreviousTokenID, c.PreviousEnd = c.RecordID, c.OwnTokenID, 0
 		if c.PreviousID+c.PreviousTokenID != "" {
-			c.PreviousEnd = now.Add(time.Duration(c.Overlap) * time.Second).Unix()
+			c.PreviousEnd = now.Add(c.overlap()).Unix()
 		}
 		c.Token, c.RecordID, c.TokenID, c.OwnTokenID = c.Next, c.NextID, r.TokenID, ""
 		c.Next, c.NextID = "", ""

@@ -157,7 +157,7 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 		if err != nil {
 			return nil, err
 		}
-		if most := time.Duration(longest) * 24 * time.Hour; time.Duration(r.RotationPeriod+r.Overlap)*time.Second > most-ledger.Grace {
+		if most := time.Duration(longest) * 24 * time.Hour; time.Duration(r.RotationPeriod)*time.Second+r.overlap() > most-ledger.Grace {
 			return nil, mistakef("rotation_period and overlap together are longer than a token can live, which is max_token_days of the config: %d", longest)
 		}
 		return func() (bool, error) {

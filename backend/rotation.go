@@ -31,8 +31,13 @@ type schedule struct {
 	RotationSchedule string `json:"rotation_schedule,omitempty"`
 	RotationWindow   int    `json:"rotation_window,omitempty"` // seconds; 0: no end
 	DisableRotation  bool   `json:"disable_automated_rotation,omitempty"`
-	Overlap          int    `json:"overlap,omitempty"` // seconds
+	// Overlap is in seconds, or noOverlap; 0, as in what was stored before there was
+	// one, is the default.
+	Overlap int `json:"overlap,omitempty"`
 }
+
+// noOverlap is an overlap of 0 that somebody wrote.
+const noOverlap = -1
 
 const (
 	// shortestPeriod is how often something can be rotated at most.
@@ -108,7 +113,20 @@ func (s *schedule) update(f fields) {
 	}
 	change(f, "rotation_window", &s.RotationWindow)
 	change(f, "disable_automated_rotation", &s.DisableRotation)
-	change(f, "overlap", &s.Overlap)
+	if change(f, "overlap", &s.Overlap) && s.Overlap == 0 {
+		s.Overlap = noOverlap
+	}
+}
+
+// overlap is how long the last token goes on working beside the new one.
+func (s *schedule) overlap() time.Duration {
+	switch s.Overlap {
+	case 0:
+		return defaultOverlap
+	case noOverlap:
+		return 0
+	}
+	return time.Duration(s.Overlap) * time.Second
 }
 
 // validate refuses what cannot work.
@@ -147,7 +165,7 @@ func (s *schedule) validate() error {
 			return mistakef("rotation_schedule %q is due %v after the last time: %v is the least", s.RotationSchedule, apart, shortestPeriod)
 		}
 	}
-	overlap := time.Duration(s.Overlap) * time.Second
+	overlap := s.overlap()
 	switch {
 	case overlap < 0 || overlap > longestOverlap:
 		return mistakef("overlap must be 0 to %v", longestOverlap)
@@ -215,7 +233,7 @@ func (b *backend) rotationData(s *schedule, k *rotated, name string) map[string]
 	}
 	return map[string]any{
 		"rotation_period": s.RotationPeriod, "rotation_schedule": s.RotationSchedule, "rotation_window": s.RotationWindow,
-		"disable_automated_rotation": s.DisableRotation, "overlap": s.Overlap,
+		"disable_automated_rotation": s.DisableRotation, "overlap": int(s.overlap() / time.Second),
 		"last_rotated": unix(k.RotatedAt), "next_rotation": next, "last_error": b.rotations.failure(name), "credential_expires_at": unix(k.Expires),
 	}
 }

@@ -898,3 +898,40 @@ func TestRotatingAnAdministratorWhoWasNotChecked(t *testing.T) {
 	e.rotate("rotate-root")
 	e.dismantled()
 }
+
+// What was stored by a version that rotated nothing has the default overlap, and is
+// not due for having been written in 1970.
+func TestRotatingWhatAnOlderVersionStored(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	id := fmt.Sprint(e.jira.Tokens("ci-bot")[0].ID)
+	a, err := e.loadAccount(t.Context(), e.storage, "ci-bot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := account{Type: a.Type, MaxTokens: a.MaxTokens, credential: credential{Username: a.Username, Token: a.Token, UserKey: a.UserKey, OwnTokenID: id}}
+	if err := store(t.Context(), e.storage, accountsPrefix+"ci-bot", old); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.read("accounts/ci-bot"); got["overlap"] != 300 || got["next_rotation"] != "" {
+		t.Errorf("the account reads %v", got)
+	}
+	e.tended()
+	if live := e.liveTokens("ci-bot"); len(live) != 1 {
+		t.Errorf("alive: %v", live)
+	}
+	e.rotate("rotate-account/ci-bot")
+	e.pass(time.Minute)
+	e.tended()
+	if e.call(old.Token) != http.StatusOK {
+		t.Error("there is no overlap")
+	}
+	e.write("accounts/ci-bot", map[string]any{"overlap": 0})
+	if got := e.read("accounts/ci-bot"); got["overlap"] != 0 {
+		t.Errorf("the account reads %v", got)
+	}
+	e.must(logical.PatchOperation, "accounts/ci-bot", map[string]any{"overlap": nil})
+	if got := e.read("accounts/ci-bot"); got["overlap"] != 300 {
+		t.Errorf("the account reads %v", got)
+	}
+	e.dismantled()
+}
