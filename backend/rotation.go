@@ -415,7 +415,8 @@ func (b *backend) tendOne(ctx context.Context, req *logical.Request, k *keeper) 
 	b.warnOfExpiry(k, have, now)
 	over := have.PreviousEnd != 0 && !now.Before(time.Unix(have.PreviousEnd, 0))
 	due := have.Next != "" || k.lacksItsToken(ctx, have)
-	if at := have.due(&have.rotated, now); !at.IsZero() && !now.Before(at) {
+	// Who was told a static role's last token has it for the whole overlap.
+	if at := have.due(&have.rotated, now); !at.IsZero() && !now.Before(at) && (k.role == "" || have.PreviousEnd == 0 || over) {
 		due = true
 	}
 	if rests := b.rotations.rests(k.name); now.Before(rests) && rests.Before(now.Add(2*longestRetry)) {

@@ -935,3 +935,28 @@ func TestRotatingWhatAnOlderVersionStored(t *testing.T) {
 	}
 	e.dismantled()
 }
+
+// A rotation on time waits for the overlap of one by hand.
+func TestAStaticRoleThatIsDueInAnOverlap(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_schedule": "0 * * * *", "overlap": "20m"})
+	at := time.Now().UTC()
+	e.pass(at.Truncate(time.Hour).Add(2*time.Hour - time.Minute).Sub(at)) // a minute before the hour
+	e.tended()
+	told := e.read("static-creds/legacy")["token"].(string)
+	e.rotate("rotate-role/legacy")
+	byHand := e.read("static-roles/legacy")["last_rotated"]
+	for range 4 {
+		e.pass(4 * time.Minute)
+		e.tended()
+		if e.call(told) != http.StatusOK {
+			t.Fatal("a token died within its overlap")
+		}
+	}
+	e.pass(10 * time.Minute)
+	e.tended()
+	if e.read("static-roles/legacy")["last_rotated"] == byHand {
+		t.Error("not rotated after it")
+	}
+	e.dismantled()
+}
