@@ -107,6 +107,7 @@ func sentCredential(d *framework.FieldData) bool {
 
 // begun notes when a credential that was written became the one in use.
 func (c *credential) begun(now time.Time) {
+	c.schedule.begun(now)
 	if c.Since == 0 && c.kind() != "" {
 		c.Since = now.Unix()
 	}

@@ -142,6 +142,7 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 		f := fields{d, before == nil}
 		change(f, "account", &r.Account)
 		r.schedule.update(f)
+		r.begun(b.now())
 		switch {
 		case r.Account == "":
 			return nil, mistakef("account is missing: the name of the account whose token it is")

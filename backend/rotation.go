@@ -30,6 +30,7 @@ type schedule struct {
 	RotationPeriod   int    `json:"rotation_period,omitempty"` // seconds; 0: none
 	RotationSchedule string `json:"rotation_schedule,omitempty"`
 	RotationWindow   int    `json:"rotation_window,omitempty"` // seconds; 0: no end
+	ScheduledAt      int64  `json:"scheduled_at,omitempty"`    // it was written, in seconds since 1970
 	DisableRotation  bool   `json:"disable_automated_rotation,omitempty"`
 	// Overlap is in seconds, or noOverlap; 0, as in what was stored before there was
 	// one, is the default.
@@ -103,6 +104,7 @@ func rotationExample() map[string]any {
 // update takes over what was sent. One of period and schedule takes the place of
 // the other.
 func (s *schedule) update(f fields) {
+	before := s.RotationSchedule
 	period := change(f, "rotation_period", &s.RotationPeriod)
 	cronned := change(f, "rotation_schedule", &s.RotationSchedule)
 	switch {
@@ -111,10 +113,20 @@ func (s *schedule) update(f fields) {
 	case cronned && !period && s.RotationSchedule != "":
 		s.RotationPeriod = 0
 	}
+	if s.RotationSchedule != before {
+		s.ScheduledAt = 0 // until it is stored
+	}
 	change(f, "rotation_window", &s.RotationWindow)
 	change(f, "disable_automated_rotation", &s.DisableRotation)
 	if change(f, "overlap", &s.Overlap) && s.Overlap == 0 {
 		s.Overlap = noOverlap
+	}
+}
+
+// begun notes when a schedule was written: times before that are not made up for.
+func (s *schedule) begun(now time.Time) {
+	if s.RotationSchedule != "" && s.ScheduledAt == 0 {
+		s.ScheduledAt = now.Unix()
 	}
 }
 
@@ -200,6 +212,9 @@ func (s *schedule) next(since, now time.Time) time.Time {
 	times, err := s.times()
 	if err != nil { // it was read when it was written
 		return time.Time{}
+	}
+	if written := time.Unix(s.ScheduledAt, 0); written.After(since) && !written.After(now) {
+		since = written
 	}
 	at := times.Next(since.UTC())
 	if window := time.Duration(s.RotationWindow) * time.Second; window > 0 && !at.IsZero() && now.After(at.Add(window)) {

@@ -960,3 +960,14 @@ func TestAStaticRoleThatIsDueInAnOverlap(t *testing.T) {
 	}
 	e.dismantled()
 }
+
+// A schedule holds from when it is written: the time before is not made up for.
+func TestAScheduleOfWhatIsOld(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.pass(40 * 24 * time.Hour)
+	e.write("accounts/ci-bot", map[string]any{"rotation_schedule": "0 0 1 * *"})
+	e.tended()
+	if got := e.read("accounts/ci-bot"); got["last_rotated"] != "" {
+		t.Errorf("the account reads %v", got)
+	}
+}
