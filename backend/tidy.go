@@ -448,7 +448,7 @@ func (b *backend) tidyAutomatically(ctx context.Context) error {
 }
 
 // tidyAccounts returns the accounts that a request names, all where it names
-// none. The config's admin is one as soon as the engine has made tokens of his.
+// none. The config's admin is one, for whom the engine may have minted tokens.
 func (b *backend) tidyAccounts(ctx context.Context, s logical.Storage, named []string) ([]string, error) {
 	all, err := s.List(ctx, accountsPrefix)
 	if err != nil {
@@ -458,7 +458,7 @@ func (b *backend) tidyAccounts(ctx context.Context, s logical.Storage, named []s
 	if err != nil {
 		return nil, err
 	}
-	if c != nil && c.Admin.RecordID != "" {
+	if c != nil && !c.cloud() && c.Admin.kind() != "" {
 		all = append(all, adminAccount)
 	}
 	if len(named) == 0 {

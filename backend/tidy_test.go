@@ -345,3 +345,17 @@ func TestRotateMountID(t *testing.T) {
 	}
 	e.nothingHeld()
 }
+
+// After a snapshot was restored that knows nothing of it, a tidy finds what the engine
+// has minted for the config's administrator.
+func TestATidyFindsTheAdministratorsOwnToken(t *testing.T) {
+	e := start(t, jiratest.Options{})
+	e.write("config", map[string]any{"url": e.jira.URL(), "ca_cert": string(e.jira.CA()), "username": "jira-admin", "token": e.pat("jira-admin")})
+	before := e.snapshot()
+	e.rotate("rotate-root")
+	e.restored(before)
+	if got := e.tidied(map[string]any{"dry_run": false}); got["orphan_deleted_count"] != 1 {
+		t.Errorf("tidied %v", got)
+	}
+	e.nothingHeld()
+}
