@@ -117,15 +117,6 @@ func (b *backend) loadStaticRole(ctx context.Context, s logical.Storage, name st
 	return r, err
 }
 
-// staticKeepers look after the static roles called so.
-func (b *backend) staticKeepers(roles []string) []*keeper {
-	all := make([]*keeper, len(roles))
-	for i, role := range roles {
-		all[i] = &keeper{b: b, role: role, name: staticName(role)}
-	}
-	return all
-}
-
 // writeStaticRole stores a static role. One that is new, and one whose token was
 // not made when it was, gets its token before the write is answered.
 func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -228,7 +219,7 @@ func (b *backend) deleteStaticRole(ctx context.Context, req *logical.Request, d 
 		return nil, err
 	}
 	// Whatever fails from here on the worker does: nobody keeps the tokens.
-	if err := b.tendRecordsOf(ctx, r.Account, b.ledger.Kept(r.Account)); err != nil {
+	if err := b.tendRecords(ctx, r.Account); err != nil {
 		return nil, err
 	}
 	b.settleAccounts(ctx, req, false, r.Account)

@@ -397,7 +397,7 @@ func (b *backend) tend(ctx context.Context) error {
 	for _, name := range roles {
 		failed = errors.Join(failed, b.tendOne(ctx, req, &keeper{b: b, role: name, name: staticName(name)}))
 	}
-	return errors.Join(failed, b.tendRecords(ctx))
+	return errors.Join(failed, b.tendRecords(ctx, b.ledger.Accounts()...))
 }
 
 // keepers look after all that can be rotated.
@@ -487,52 +487,45 @@ func (b *backend) warnOfExpiry(k *keeper, have *credential, now time.Time) {
 	b.ownLog().Warn("a token that the engine needs ends in Jira, and is not replaced: rotate it, or write another", "of", k.what(), "expires", unix(have.Expires))
 }
 
-// tendRecords ends every kept token that nobody keeps any more: its secret was
-// never stored, or another was written in its place.
-func (b *backend) tendRecords(ctx context.Context) error {
-	for _, account := range b.ledger.Accounts() {
+// tendRecords ends every kept token of the accounts that nobody keeps any more: its
+// secret was never stored, or another was written in its place.
+func (b *backend) tendRecords(ctx context.Context, accounts ...string) error {
+	// First what there is, then what is wanted: by the time that a mint is over its
+	// token is stored as next, and goes on from there.
+	unwanted := map[string]string{} // their accounts, by id
+	var keepers []*keeper
+	for _, account := range accounts {
 		ids := b.ledger.Kept(account)
 		if len(ids) == 0 || isRetired(account) {
 			continue
 		}
-		if err := b.tendRecordsOf(ctx, account, ids); err != nil {
-			return err
+		for _, id := range ids {
+			unwanted[id] = account
 		}
+		keepers = append(keepers, &keeper{b: b, account: account, name: account})
 	}
-	return nil
-}
-
-func (b *backend) tendRecordsOf(ctx context.Context, account string, ids []string) error {
-	wanted := map[string]bool{}
-	names := []string{account}
+	if len(unwanted) == 0 {
+		return nil
+	}
 	roles, err := b.storage.List(ctx, staticRolesPrefix)
 	if err != nil {
 		return err
 	}
 	for _, role := range roles {
-		names = append(names, staticName(role))
+		keepers = append(keepers, &keeper{b: b, role: role, name: staticName(role)})
 	}
-	for _, name := range names {
-		// Whoever rotates has made what he has not stored yet.
-		if !b.rotations.begin(name) {
-			return nil
-		}
-		defer b.rotations.end(name)
-	}
-	own := &keeper{b: b, account: account, name: account}
-	for _, k := range append([]*keeper{own}, b.staticKeepers(roles)...) {
+	for _, k := range keepers {
 		have, err := k.load(ctx, b.storage)
 		if err != nil {
 			return err
 		}
 		if have != nil {
-			wanted[have.RecordID], wanted[have.NextID], wanted[have.PreviousID] = true, true, true
+			delete(unwanted, have.RecordID)
+			delete(unwanted, have.NextID)
+			delete(unwanted, have.PreviousID)
 		}
 	}
-	for _, id := range ids {
-		if wanted[id] {
-			continue
-		}
+	for id, account := range unwanted {
 		if err := b.ledger.Owe(ctx, id, ""); err != nil && !errors.Is(err, ledger.ErrMissing) {
 			return err
 		}

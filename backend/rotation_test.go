@@ -971,3 +971,18 @@ func TestAScheduleOfWhatIsOld(t *testing.T) {
 		t.Errorf("the account reads %v", got)
 	}
 }
+
+// While an account's own token is being replaced, a static role of it is deleted all
+// the same, and ends with its token.
+func TestDeletingAStaticRoleDuringARotation(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	if !e.rotations.begin("ci-bot") {
+		t.Fatal("it is being rotated")
+	}
+	if resp := e.must(logical.DeleteOperation, "static-roles/legacy", nil); resp != nil {
+		t.Errorf("answered %+v", resp)
+	}
+	e.rotations.end("ci-bot")
+	e.dismantled()
+}

@@ -384,3 +384,38 @@ func (s *made) Get(_ context.Context, key string) (*logical.StorageEntry, error)
 	return &logical.StorageEntry{Key: key, Value: []byte(`{"id":"` + id + `","state":"issued","account":"account-` + id[:1] +
 		`","issued_at":1,"lease_end":1772439309417,"token_id":"412","name":"` + ledger.Name("k3xm2a", id, "readonly") + `"}`)}, nil
 }
+
+// What no lease holds is kept from when its mint is over, falls due for nothing but a
+// debt, and takes a place unless it is the engine's own.
+func TestKept(t *testing.T) {
+	for kept, places := range map[ledger.Keeping]int{ledger.KeptOwn: 0, ledger.KeptStatic: 1} {
+		f := newLedger()
+		r := &ledger.Record{ID: ledger.NewID(), Account: "ci", Kept: kept}
+		if err := f.Intend(t.Context(), r, ledger.Room{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Issue(t.Context(), r, 0); err != nil {
+			t.Fatal(err)
+		}
+		if len(f.Kept("ci")) != 0 || !f.Minting("ci") {
+			t.Error("kept before its mint is over")
+		}
+		f.Over(r.ID)
+		if !slices.Equal(f.Kept("ci"), []string{r.ID}) || f.Minting("ci") || f.Held("ci") != places {
+			t.Errorf("kept %v, and %d held", f.Kept("ci"), f.Held("ci"))
+		}
+		if own := f.Own("ci"); len(own) != 1-places {
+			t.Errorf("own %v", own)
+		}
+		f.now = start.Add(10000 * time.Hour)
+		if next := f.Next(); len(next) != 0 || r.Over(f.now) {
+			t.Errorf("due: %v", next)
+		}
+		if err := f.Owe(t.Context(), r.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		if len(f.Kept("ci")) != 0 || !slices.Equal(f.Due("ci", 9), []string{r.ID}) {
+			t.Error("it is owed, and not due")
+		}
+	}
+}

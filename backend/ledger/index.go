@@ -45,7 +45,7 @@ type entry struct {
 	absent  bool
 	kept    bool
 	own     bool // as well as kept
-	minting bool // intended, and its mint runs in this process
+	minting bool // intended, or kept and issued, and its mint runs in this process
 }
 
 // states are what an entry's state may be.
@@ -108,7 +108,8 @@ func (x *index) note(r *Record, due Time) (first bool) {
 func (x *index) set(r *Record, due Time) *entry {
 	x.newest = max(x.newest, r.IntendedAt)
 	e := x.entries[r.ID]
-	minting := e != nil && e.minting && r.State == Intended
+	// What is kept is in nobody's hands until its secret is stored.
+	minting := e != nil && e.minting && (r.State == Intended || r.State == Issued && r.Kept != "")
 	if e == nil || e.shelf.account != r.Account {
 		holdTo := Time(0)
 		if e != nil {

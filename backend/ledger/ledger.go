@@ -559,8 +559,8 @@ func (l *Ledger) Minting(account string) bool {
 	return len(l.index.list(account, func(e *entry) bool { return e.minting })) > 0
 }
 
-// Kept returns the ids of account's records that are issued and that no lease
-// holds. It is what this process knows; see [Ledger.Whole].
+// Kept returns the ids of account's records that are issued, that no lease holds,
+// and whose mint is over. It is what this process knows; see [Ledger.Whole].
 func (l *Ledger) Kept(account string) []string {
 	return l.index.list(account, func(e *entry) bool { return e.kept && states[e.state] == Issued && !e.minting })
 }
