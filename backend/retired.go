@@ -36,9 +36,6 @@ func unretired(account string) string {
 	return account
 }
 
-// retiredFrom is what a retired account was called before.
-func retiredFrom(name string) string { return name[:strings.LastIndex(name, retiredMark)] }
-
 // retire keeps what account name needs to end those of its tokens whose records are
 // ids, of which no lease holds one any more, in this order. It tells under which name
 // they are looked after, if there are any. The caller holds b.resources.
@@ -108,7 +105,7 @@ func (b *backend) dropRetired(ctx context.Context, name string) error {
 	b.resources.Lock() // lest one is removed that is being made
 	defer b.resources.Unlock()
 	// A move that was answered with an error may have landed: storage decides.
-	for _, id := range b.ledger.IDs(retiredFrom(name)) {
+	for _, id := range b.ledger.IDs(unretired(name)) {
 		if err := b.ledger.Refresh(ctx, id); err != nil && !errors.Is(err, ledger.ErrMissing) {
 			return err
 		}

@@ -378,11 +378,7 @@ func (b *backend) tendSoon() {
 // tend looks after all that is rotated: it finishes what was left unfinished, ends
 // what an overlap has left, and rotates what is due.
 func (b *backend) tend(ctx context.Context) error {
-	accounts, err := b.storage.List(ctx, accountsPrefix)
-	if err != nil {
-		return err
-	}
-	roles, err := b.storage.List(ctx, staticRolesPrefix)
+	keepers, err := b.keepers(ctx, b.storage)
 	if err != nil {
 		return err
 	}
@@ -391,11 +387,8 @@ func (b *backend) tend(ctx context.Context) error {
 		req.MountPoint = have.path
 	}
 	var failed error
-	for _, name := range append([]string{adminAccount}, accounts...) {
-		failed = errors.Join(failed, b.tendOne(ctx, req, &keeper{b: b, account: name, name: name}))
-	}
-	for _, name := range roles {
-		failed = errors.Join(failed, b.tendOne(ctx, req, &keeper{b: b, role: name, name: staticName(name)}))
+	for _, k := range keepers {
+		failed = errors.Join(failed, b.tendOne(ctx, req, k))
 	}
 	return errors.Join(failed, b.tendRecords(ctx, b.ledger.Accounts()...))
 }
@@ -414,7 +407,10 @@ func (b *backend) keepers(ctx context.Context, s logical.Storage) ([]*keeper, er
 	for _, name := range append([]string{adminAccount}, accounts...) {
 		all = append(all, &keeper{b: b, account: name, name: name})
 	}
-	return append(all, b.staticKeepers(roles)...), nil
+	for _, name := range roles {
+		all = append(all, &keeper{b: b, role: name, name: staticName(name)})
+	}
+	return all, nil
 }
 
 // tendOne looks after what k keeps. An error is of storage; why a rotation failed is

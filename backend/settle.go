@@ -138,7 +138,7 @@ func (b *backend) needed(last []*ledger.Record) bool {
 		return true
 	}
 	return isRetired(account) && slices.ContainsFunc(b.ledger.Accounts(), func(other string) bool {
-		return other != account && isRetired(other) && retiredFrom(other) == retiredFrom(account) && len(b.records(other)) > 0
+		return other != account && isRetired(other) && unretired(other) == unretired(account) && len(b.records(other)) > 0
 	})
 }
 
