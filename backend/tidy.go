@@ -132,18 +132,47 @@ func (b *backend) startTidy(o tidyOptions, accounts []string, automatic bool) (*
 	if automatic {
 		status.LastAuto = status.Started
 	}
-	b.tidying.mu.Lock()
-	defer b.tidying.mu.Unlock()
-	if have := b.tidying.status; have != nil {
+	ctx, cancel := context.WithCancel(b.background)
+	if have := b.tidying.begin(status, cancel); have != nil {
+		cancel()
 		return nil, mistakef("a tidy runs since %s: wait for it, or cancel it with tidy-cancel", rfc3339(time.Unix(have.Started, 0)))
 	}
-	ctx, cancel := context.WithCancel(b.background)
-	b.tidying.status, b.tidying.cancel = status, cancel
+	// What is stored is of this one from now on: the last one's end must not be
+	// taken for this one's, should nothing more be stored.
+	started := false
+	defer func() {
+		if !started {
+			b.tidying.over()
+			cancel()
+		}
+	}()
+	if err := store(ctx, b.storage, tidyStatusKey, *status); err != nil {
+		return nil, err
+	}
+	started = true
 	b.running.Go(func() {
 		defer cancel()
 		b.runTidy(ctx, *status)
 	})
 	return status, nil
+}
+
+// begin notes a tidy that is to run, unless one does, which it returns.
+func (t *tidying) begin(status *tidyStatus, cancel context.CancelFunc) (have *tidyStatus) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.status == nil {
+		t.status, t.cancel = status, cancel
+		return nil
+	}
+	return t.status
+}
+
+// over notes that no tidy runs any more.
+func (t *tidying) over() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.status = nil
 }
 
 // runTidy does what status says, and keeps it up to date.
@@ -168,9 +197,7 @@ func (b *backend) runTidy(ctx context.Context, s tidyStatus) {
 	if err := store(keep, b.storage, tidyStatusKey, s); err != nil {
 		log.Warn("how the tidy ended could not be stored", "error", err)
 	}
-	b.tidying.mu.Lock()
-	defer b.tidying.mu.Unlock()
-	b.tidying.status = nil
+	b.tidying.over()
 }
 
 // progress stores how far the tidy has come. It is a fence as well: a node that
@@ -423,7 +450,7 @@ func (b *backend) lastTidy(ctx context.Context) (tidyStatus, error) {
 	}
 	last := *s
 	if last.State == tidyRunning { // but not here
-		last.State, last.Error = tidyFailed, "the node that ran it has ended"
+		last.State, last.Error = tidyFailed, "the node that ran it has ended, or could not store how it went"
 	}
 	return last, nil
 }

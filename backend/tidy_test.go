@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -273,20 +274,31 @@ func TestATidyThatFails(t *testing.T) {
 
 // A deposed node's list of what is there is old, and it cannot write.
 func TestADeposedNodeTidiesNothing(t *testing.T) {
-	e := configured(t, jiratest.Options{})
-	taken := e.snapshot()
-	lease := e.issue("readonly", nil)
-	e.restored(taken)
-	e.jira.ResetCalls()
-	reinstate := e.deposed()
-	e.write("tidy", map[string]any{"dry_run": false})
-	e.eventually(func() bool { return e.logged("tidy ended", "state=Error") })
-	reinstate()
-	if n := e.jira.Count("DELETE", ""); n != 0 {
-		t.Errorf("%d deletes", n)
+	for writes := range 3 { // until then: none, the start, and what goes before the list
+		e := configured(t, jiratest.Options{})
+		taken := e.snapshot()
+		lease := e.issue("readonly", nil)
+		e.restored(taken)
+		e.jira.ResetCalls()
+		var come atomic.Int64
+		fail := func(string, string) error {
+			if come.Add(1) > int64(writes) {
+				return logical.ErrReadOnly
+			}
+			return nil
+		}
+		e.storage.fail.Store(&fail)
+		_, err := e.request(t.Context(), logical.UpdateOperation, "tidy", map[string]any{"dry_run": false})
+		if writes > 0 {
+			e.eventually(func() bool { return e.logged("tidy ended", "state=Error") })
+		}
+		e.storage.fail.Store(nil)
+		if (err == nil) != (writes > 0) || e.jira.Count("GET", tokensAPI) != max(0, writes-1) || e.jira.Count("DELETE", "") != 0 {
+			t.Errorf("after %d writes: %v, calls %v", writes, err, e.jira.Calls())
+		}
+		e.tidyEnded()
+		e.revoke(lease.Secret)
 	}
-	e.tidyEnded()
-	e.revoke(lease.Secret)
 }
 
 // An orphan whose delete fails is owed, and the worker's.
@@ -358,4 +370,34 @@ func TestATidyFindsTheAdministratorsOwnToken(t *testing.T) {
 		t.Errorf("tidied %v", got)
 	}
 	e.nothingHeld()
+}
+
+// A tidy that could not store how it went is not taken for the one before, which
+// found everything in order.
+func TestATidyWhoseStatusIsNotStored(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	if s := e.tidied(nil); s["state"] != tidyFinished {
+		t.Fatalf("state %v", s["state"])
+	}
+	e.storage.failing(tidyStatusKey)
+	if resp, err := e.request(t.Context(), logical.UpdateOperation, "tidy", nil); err == nil {
+		t.Errorf("it was started: %v", resp)
+	}
+	writes := 0
+	fail := func(op, key string) error {
+		if op == "put" && key == tidyStatusKey {
+			if writes++; writes > 1 {
+				return errStorage
+			}
+		}
+		return nil
+	}
+	e.storage.fail.Store(&fail)
+	if s := e.tidied(nil); s["state"] != tidyFailed {
+		t.Errorf("state %v", s["state"])
+	}
+	e.storage.failing("")
+	if s := e.tidied(nil); s["state"] != tidyFinished {
+		t.Errorf("state %v", s["state"])
+	}
 }

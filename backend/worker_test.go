@@ -517,15 +517,23 @@ func TestTheWorkerGoesBeforeReaders(t *testing.T) {
 // A panic in a tidy is told like any other end of it.
 func TestAPanicInATidy(t *testing.T) {
 	e := configured(t, jiratest.Options{})
-	armed := true
-	f := func(_, key string) error {
-		if armed && key == tidyStatusKey {
-			armed = false
-			panic("of the test")
+	panics := func(at int) {
+		writes := 0
+		f := func(_, key string) error {
+			if key == tidyStatusKey {
+				if writes++; writes == at {
+					panic("of the test")
+				}
+			}
+			return nil
 		}
-		return nil
+		e.storage.fail.Store(&f)
 	}
-	e.storage.fail.Store(&f)
+	panics(1)
+	if _, err := e.request(t.Context(), logical.UpdateOperation, "tidy", nil); err == nil {
+		t.Error("a tidy was started that is stored nowhere")
+	}
+	panics(2)
 	s := e.tidied(nil)
 	if s["state"] != tidyFailed || !strings.Contains(s["error"].(string), "internal error") || !e.logged("[ERROR]", "panic=\"of the test\"") {
 		t.Errorf("status %v", s)
