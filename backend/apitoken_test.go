@@ -392,3 +392,140 @@ func TestTheReviewOfAPITokens(t *testing.T) {
 		t.Errorf("found %q", found)
 	}
 }
+
+// An answer to the undocumented call may say anything. What is handed out ends with
+// its lease all the same, what is not is ended at once, and no other token is.
+func TestAnAtlassianThatLies(t *testing.T) {
+	const secret = "ATSTT3xmadeupanswer"
+	for _, tt := range []struct {
+		name    string
+		body    string // OTHER: the id of a token that another lease holds
+		status  int    // of the read; 0: it is handed out
+		words   string // of its error or its warnings
+		expires string
+	}{
+		{name: "another label", body: `{"id":"x","label":"other","token":"` + secret + `"}`, status: 502, words: `labelled "other"`},
+		{name: "the id of another token", body: `{"id":"OTHER","token":"` + secret + `"}`, status: 502, words: "the id of another"},
+		{name: "an id that is none of a token", body: `{"id":"x","token":"` + secret + `"}`},
+		{name: "an id that is none at all", body: `{"id":"../x","token":"` + secret + `"}`, status: 502, words: "id is missing"},
+		{name: "an end in the past", body: `{"id":"x","createdAt":"2020-01-02T00:00:00Z","expiry":"2020-01-01T00:00:00Z","token":"` + secret + `"}`, status: 502, words: "ends at 2020-01-01"},
+		{name: "an end in the past, and no beginning", body: `{"id":"x","expiry":"2020-01-01T00:00:00Z","token":"` + secret + `"}`, status: 502, words: "ends at 2020-01-01"},
+		{name: "an end in the year 9999", body: `{"id":"x","createdAt":"2020-01-01T00:00:00Z","expiry":"9999-12-31T23:59:59Z","token":"` + secret + `"}`, words: "no expiry of its own", expires: "never"},
+		{name: "no end", body: `{"id":"x","createdAt":"2020-01-01T00:00:00Z","expiry":"","token":"` + secret + `"}`, words: "no expiry of its own", expires: "never"},
+		{name: "no times", body: `{"id":"x","createdAt":null,"expiry":null,"token":"` + secret + `"}`},
+		{name: "no token", body: `{"id":"x"}`, status: 502, words: "token is missing"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e, _ := apiTokens(t, jiratest.Switches{})
+			other := e.issue("ci-read", nil)
+			e.jira.Fault(jiratest.Fault{
+				Method: "POST", Path: "/users/", Times: 1, Do: jiratest.AnswerAfter, Status: 201,
+				Body: strings.ReplaceAll(tt.body, "OTHER", other.Data["token_id"].(string)),
+			})
+			lease, err := e.request(t.Context(), logical.ReadOperation, "creds/ci-read", nil)
+			if tt.status != 0 {
+				e.failed(tt.status, lease, err, tt.words)
+			} else {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if text := strings.Join(lease.Warnings, " "); !strings.Contains(text, tt.words) || tt.words == "" && text != "" {
+					t.Errorf("warnings %q", text)
+				}
+				if got := lease.Data["expires_at"]; (got == "") != (tt.expires == "never") {
+					t.Errorf("expires_at %q", got)
+				}
+				e.revoke(lease.Secret)
+			}
+			if got := e.labels(); len(got) != 1 || got[0] != other.Data["token_name"] || e.ledger.Held("ci") != 1 {
+				t.Errorf("alive are %v, and %d are held", got, e.ledger.Held("ci"))
+			}
+			e.revoke(other.Secret)
+			e.noAPITokens()
+		})
+	}
+}
+
+// A token's account is not exchanged for another while it lives, however it is
+// written; after that it is.
+func TestAnAccountIDIsNotExchangedWhileTokensLive(t *testing.T) {
+	e, _ := apiTokens(t, jiratest.Switches{})
+	other := e.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "other"})
+	lease := e.issue("ci-read", nil)
+	e.refuses(400, logical.UpdateOperation, "accounts/ci", map[string]any{"account_id": other.ID}, "the user cannot be changed", "vault lease revoke -sync -prefix jira/creds/ci-read/")
+	e.refuses(400, logical.UpdateOperation, "accounts/ci", map[string]any{"account_id": other.ID, "username": other.ID}, "")
+	e.refuses(400, logical.PatchOperation, "accounts/ci", map[string]any{"account_id": nil}, "account_id is missing")
+	e.refuses(400, logical.UpdateOperation, "accounts/ci", map[string]any{"type": "oauth2", "client_id": "c", "client_secret": "made-up-never-valid"}, "")
+	e.revoke(lease.Secret)
+	e.write("accounts/ci", map[string]any{"account_id": other.ID})
+	lease = e.issue("ci-read", nil)
+	if lease.Data["username"] != other.ID || e.jira.APITokens()[0].Account != "other" {
+		t.Errorf("answered %v, made %+v", lease.Data, e.jira.APITokens())
+	}
+	e.revoke(lease.Secret)
+	e.noAPITokens()
+}
+
+// What is owed under an organisation's key that has ended is paid with the next
+// one, also of an account that was deleted by force.
+func TestAnOrganisationsKeyIsExchangedWhileTokensAreOwed(t *testing.T) {
+	for _, how := range []string{"a revoke", "a delete by force"} {
+		t.Run(how, func(t *testing.T) {
+			e, _ := apiTokens(t, jiratest.Switches{})
+			old := e.jira.AddOrgKey(false)
+			e.write("config", map[string]any{"token": old})
+			lease := e.issue("ci-read", nil)
+			e.jira.RemoveOrgKey(old)
+			if how == "a revoke" {
+				_, err := e.leaseRequest(t.Context(), logical.RevokeOperation, lease.Secret)
+				e.failed(400, nil, err, "401")
+			} else {
+				e.must(logical.DeleteOperation, "roles/ci-read", nil)
+				e.must(logical.DeleteOperation, "accounts/ci", map[string]any{"force": true})
+			}
+			e.pass(5 * time.Minute)
+			e.settled()
+			if got := e.labels(); len(got) != 1 || len(e.ledger.Accounts()) != 1 {
+				t.Fatalf("alive are %v, and the ledger has %v", got, e.ledger.Accounts())
+			}
+			e.write("config", map[string]any{"token": e.jira.AddOrgKey(false)})
+			e.settled()
+			e.noAPITokens()
+		})
+	}
+}
+
+// Where Atlassian denies one account of a pool, the next one is taken, and nothing
+// of the first is left.
+func TestAPoolOfAPITokens(t *testing.T) {
+	e, ci := apiTokens(t, jiratest.Switches{})
+	second := e.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "second"})
+	e.write("accounts/second", map[string]any{"type": "cloud_api_token", "account_id": second.ID})
+	e.write("roles/ci-read", map[string]any{"accounts": "ci,second"})
+	for _, f := range []jiratest.Fault{
+		{Status: 403, Body: `{"code":"FORBIDDEN","message":"not this account"}`},
+		{Status: 404, Body: `{"code":404,"message":"The account does not exist."}`},
+		{Status: 401, Body: `{"code":401,"message":"Unauthorized"}`},
+	} {
+		f.Method, f.Path, f.Do, f.Times = "POST", "/users/"+ci.ID, jiratest.Answer, -1
+		remove := e.jira.Fault(f)
+		lease := e.issue("ci-read", nil)
+		if lease.Data["username"] != second.ID || e.ledger.Held("ci") != 0 {
+			t.Errorf("%d: answered %v, and ci holds %d", f.Status, lease.Data, e.ledger.Held("ci"))
+		}
+		remove()
+		e.revoke(lease.Secret)
+	}
+	e.noAPITokens()
+
+	// An answer that may hide a token is not followed by another mint.
+	e.write("config", map[string]any{"token": e.jira.AddOrgKey(false)})
+	defer e.jira.Fault(jiratest.Fault{Method: "POST", Path: "/users/", Times: 1, Do: jiratest.AnswerAfter, Status: 403, Body: "<html>no</html>"})()
+	if lease, err := e.request(t.Context(), logical.ReadOperation, "creds/ci-read", nil); err == nil {
+		t.Errorf("handed out %v", lease.Data)
+	}
+	if n := e.jira.Count("POST", "/users/"); n != 7 {
+		t.Errorf("%d mints", n)
+	}
+	e.noAPITokens()
+}

@@ -74,8 +74,9 @@ func (b *backend) retire(ctx context.Context, s logical.Storage, name string, id
 }
 
 // retiredClient returns the client that calls its site as retired account name.
-// Where its user is an account again, that one's login is the better one: who
-// wrote it has had it checked.
+// Where its user is an account again, that one's login is the better one, and so is
+// the config's of now where it is what the account logs in with: who wrote it has
+// had it checked.
 func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name string) (*jira.Client, error) {
 	r, err := load[retired](ctx, &b.decoded, s, retiredPrefix+name)
 	if err != nil {
@@ -91,6 +92,9 @@ func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name str
 		}
 		if again, err := b.accountOf(ctx, s, &r.Account.credential, ""); err == nil && again != "" {
 			return b.client(ctx, s, again)
+		}
+		if r.Account.Type == accountTypeAPIToken && c.cloud() && c.Admin.Token != "" {
+			r = &retired{*c, r.Account} // with the organisation's key of now
 		}
 	}
 	return b.sites.retired(name, r)

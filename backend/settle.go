@@ -238,6 +238,9 @@ func (b *backend) end(ctx context.Context, log hclog.Logger, s logical.Storage, 
 	case credentialTypeOAuth2: // nobody but its holder has it
 		return nil
 	}
+	if k := client.APITokens(); k != nil {
+		return k.Delete(ctx, r.TokenID, r.Name)
+	}
 	if err := client.DeleteToken(ctx, r.TokenID); err != nil {
 		// With the token that its account logs in with went the proof that it did. It
 		// is gone if Jira knows nobody by it, which is asked anew.

@@ -166,8 +166,10 @@ func (k *APITokens) List(ctx context.Context) ([]Token, time.Time, error) {
 }
 
 // Delete ends the token with that id. No error means that it is proven to be
-// gone, whether this call ended it or it was gone before.
-func (k *APITokens) Delete(ctx context.Context, id string) error {
+// gone, whether this call ended it or it was gone before. Where Atlassian knows no
+// such id, it is the token of that label that goes, unless label is empty: the id
+// is from the answer to a call that is not documented.
+func (k *APITokens) Delete(ctx context.Context, id, label string) error {
 	cl := call{
 		method: http.MethodDelete, path: k.path, urgent: true, fault: orgKeyFault,
 		want: []int{http.StatusNoContent, http.StatusNotFound},
@@ -190,6 +192,13 @@ func (k *APITokens) Delete(ctx context.Context, id string) error {
 	}
 	if slices.ContainsFunc(tokens, func(t Token) bool { return t.ID == id }) {
 		return a.nonsense("the token is still on the list of the account's tokens")
+	}
+	for _, t := range tokens {
+		if label != "" && t.Name == label {
+			if err := k.Delete(ctx, t.ID, ""); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -222,5 +231,6 @@ func (j apiTokenJSON) token() (t Token, err error) {
 	if t.Expires, err = parseTime(j.Expires); err != nil {
 		return Token{}, fmt.Errorf("its expiry: %w", err)
 	}
+	t.Expires = unlessNever(t.Expires)
 	return t, nil
 }

@@ -161,7 +161,7 @@ func TestLifeOfAnAPIToken(t *testing.T) {
 				t.Errorf("it is of %+v, %v", u, err)
 			}
 			for range 2 {
-				if err := k.Delete(t.Context(), made.ID); err != nil {
+				if err := k.Delete(t.Context(), made.ID, ""); err != nil {
 					t.Error(err)
 				}
 			}
@@ -202,7 +202,7 @@ func TestDeniedAPITokens(t *testing.T) {
 	for range 2 {
 		_, _, listErr := scoped.List(t.Context())
 		_, _, mintErr := scoped.Create(t.Context(), "nightly", scopes, soon)
-		for _, err := range []error{listErr, mintErr, scoped.Delete(t.Context(), "x")} {
+		for _, err := range []error{listErr, mintErr, scoped.Delete(t.Context(), "x", "")} {
 			wants(t, err, Denied, "take one without scopes")
 			if !NothingMade(err) || strings.Contains(err.Error(), "not asked again") {
 				t.Error(err)
@@ -272,7 +272,7 @@ func TestAPITokensOnTheWire(t *testing.T) {
 	}
 	s.ResetCalls()
 	for _, id := range []string{"", "..", "a/b", "a:b", "a?", strings.Repeat("x", 129)} {
-		if err := k.Delete(t.Context(), id); !Is(err, Denied) || !NothingMade(err) {
+		if err := k.Delete(t.Context(), id, ""); !Is(err, Denied) || !NothingMade(err) {
 			t.Errorf("%q: %v", id, err)
 		}
 	}
@@ -331,13 +331,13 @@ func TestAPITokensInBadWeather(t *testing.T) {
 		{Do: jiratest.Answer, Status: 404, Body: "{}"},
 	} {
 		remove := s.Fault(f)
-		if err := k.Delete(t.Context(), made.ID); err == nil {
+		if err := k.Delete(t.Context(), made.ID, ""); err == nil {
 			t.Errorf("%+v proves that it is gone", f)
 		}
 		remove()
 	}
 	s.Fault(jiratest.Fault{Method: http.MethodDelete, Nth: 1, Do: jiratest.LoseAnswer})
-	if err := k.Delete(t.Context(), made.ID); err != nil || len(s.APITokens()) != 0 {
+	if err := k.Delete(t.Context(), made.ID, ""); err != nil || len(s.APITokens()) != 0 {
 		t.Errorf("%v, %d are left", err, len(s.APITokens()))
 	}
 }

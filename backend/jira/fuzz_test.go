@@ -527,7 +527,7 @@ func FuzzAPITokens(f *testing.F) {
 			t.Errorf("%d %q is read as %+v", status, body, list)
 		}
 		k.client, s.sent = s.client(t), nil
-		err = k.Delete(t.Context(), id)
+		err = k.Delete(t.Context(), id, "")
 		for _, req := range s.sent {
 			if req.Method == http.MethodDelete && req.URL.String() != "http://jira.example.com/jira"+k.path+"/"+id {
 				t.Errorf("for the id %q it called %s", id, req.URL)

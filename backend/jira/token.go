@@ -125,7 +125,7 @@ func listed[J interface{ token() (Token, error) }](a *answer) ([]Token, time.Tim
 // before. It goes before other calls where the gate is narrow.
 func (c *Client) DeleteToken(ctx context.Context, id string) error {
 	if c.kept != nil {
-		return c.kept.Delete(ctx, id)
+		return c.kept.Delete(ctx, id, "")
 	}
 	if !isKey(id) {
 		return refuse(http.MethodDelete, tokensPath, "id of a token", id)
@@ -183,11 +183,17 @@ func (j tokenJSON) token() (Token, error) {
 	if t.Expires, err = parseTime(j.Expires); err != nil {
 		return Token{}, fmt.Errorf("its expiringAt: %w", err)
 	}
-	if t.Expires.Year() >= 9999 { // how some versions say never
-		t.Expires = time.Time{}
-	}
+	t.Expires = unlessNever(t.Expires)
 	t.LastUsed, _ = parseTime(j.LastUsed) // for people; nothing hangs on it
 	return t, nil
+}
+
+// unlessNever is t, or zero where it is how some versions say never.
+func unlessNever(t time.Time) time.Time {
+	if t.Year() >= 9999 {
+		return time.Time{}
+	}
+	return t
 }
 
 // isKey tells whether id is a 64-bit key as Jira gives them out.

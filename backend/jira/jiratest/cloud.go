@@ -61,6 +61,13 @@ func (s *Server) AddOrgKey(scoped bool) string {
 	return raw
 }
 
+// RemoveOrgKey ends an API key of the organisation.
+func (s *Server) RemoveOrgKey(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.orgKeys, key)
+}
+
 // tunnels is where connections come out that went through the proxy.
 type tunnels struct {
 	conns   chan net.Conn
