@@ -962,7 +962,7 @@ func (m *model) tidy() {
 		}
 		m.say("the tidy: %v", s["message"])
 		all := s["sibling_count"] == s["sibling_deleted_count"] && s["other_mount_count"] == s["other_mount_deleted_count"] && s["orphan_count"] == s["orphan_deleted_count"]
-		if s["state"] == tidyFinished && (all || m.healthy()) && m.left(began) > 0 {
+		if s["state"] == tidyFinished && (all || m.healthy()) && !m.unclear && m.left(began) > 0 {
 			m.Fatal("a tidy has found nothing more, and a sibling works")
 		}
 		return
