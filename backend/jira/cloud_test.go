@@ -340,4 +340,21 @@ func TestAPITokensInBadWeather(t *testing.T) {
 	if err := k.Delete(t.Context(), made.ID, ""); err != nil || len(s.APITokens()) != 0 {
 		t.Errorf("%v, %d are left", err, len(s.APITokens()))
 	}
+
+	// An id that Atlassian does not know is made good for by the label.
+	made, _, err = k.Create(t.Context(), "vault-1", []string{"read:jira-work"}, time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		label string
+		left  int
+	}{{"", 1}, {"vault-2", 1}, {"vault-1", 0}} {
+		if err := k.Delete(t.Context(), "x", tt.label); err != nil || len(s.APITokens()) != tt.left {
+			t.Errorf("label %q: %v, %d are left", tt.label, err, len(s.APITokens()))
+		}
+	}
+	if err := k.Delete(t.Context(), made.ID, "vault-1"); err != nil {
+		t.Error(err)
+	}
 }
