@@ -261,6 +261,7 @@ type rotations struct {
 	failed map[string]failedRotation
 	warned map[string]time.Time // of tokens that will expire
 	at     time.Time            // when there is something to look at; zero: now
+	looked time.Time            // when somebody last began to look
 	tends  bool                 // somebody looks
 }
 
@@ -350,8 +351,19 @@ func (r *rotations) turn(now time.Time) bool {
 	if r.tends || now.Before(r.at) && now.After(r.at.Add(-2*tendInterval)) {
 		return false
 	}
-	r.tends, r.at = true, now.Add(tendInterval)
+	r.tends, r.at, r.looked = true, now.Add(tendInterval), now
 	return true
+}
+
+// wait is how long the worker can sleep until it is time to look again.
+func (r *rotations) wait(now time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	wait := r.looked.Add(tendInterval).Sub(now)
+	if wait <= 0 || wait > tendInterval { // somebody still looks, or the clock was set back
+		return tendInterval
+	}
+	return wait
 }
 
 func (r *rotations) turned() {

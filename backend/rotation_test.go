@@ -434,6 +434,26 @@ func TestRotationOnTime(t *testing.T) {
 	e.dismantled()
 }
 
+// What is due, or over, does not wait for a worker that has nothing else to do: it looks
+// every half a minute, also where it is woken for something else in between.
+func TestTheWorkerWakesForRotations(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.rotations.turned() // as without a test that looks itself
+	if sleep := e.work(t.Context()); sleep > tendInterval {
+		t.Errorf("it sleeps %v", sleep)
+	}
+	e.running.Wait()
+	e.pass(20 * time.Second)
+	if sleep := e.work(t.Context()); sleep <= 0 || sleep > 10*time.Second {
+		t.Errorf("after 20s it sleeps %v more", sleep)
+	}
+	e.rotations.looked = e.now().Add(time.Hour) // the clock was set back
+	if sleep := e.work(t.Context()); sleep <= 0 || sleep > tendInterval {
+		t.Errorf("with a clock that was set back it sleeps %v", sleep)
+	}
+	e.running.Wait()
+}
+
 // next is when a schedule is due, from a day on at which it was rotated.
 func TestWhenAScheduleIsDue(t *testing.T) {
 	const day = "2026-03-02T12:00:00Z" // a Monday

@@ -135,7 +135,7 @@ func (b *backend) work(ctx context.Context) (sleep time.Duration) {
 	}
 	due, sleep := b.worker.due(b.ledger.Next(), b.now())
 	if len(due) == 0 {
-		return sleep
+		return min(sleep, b.rotations.wait(b.now()))
 	}
 	done := make([]outcome, len(due))
 	var all sync.WaitGroup
