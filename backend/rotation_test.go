@@ -578,11 +578,44 @@ func TestAnUnmountEndsWhatTheEngineLogsInWith(t *testing.T) {
 	e.rotate("rotate-account/ci-bot")
 	e.issue("readonly", nil)
 	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	e.loses(logical.UpdateOperation, "rotate-account/ci-bot")
 	e.system.TaintedVal = true
 	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
 		t.Errorf("the last periodic call: %v", err)
 	}
-	e.nothingHeld()
+	// Nobody makes another for the static role that has lost its token thereby.
+	e.jira.ResetCalls()
+	e.tended()
+	if n := len(e.jira.Calls()); n != 0 {
+		t.Errorf("%d calls: %v", n, e.jira.Calls())
+	}
+	if live := e.liveTokens("ci-bot"); len(live) != 1 || e.logged("this token may be alive") { // the one that was brought
+		t.Errorf("alive: %v", live)
+	}
+}
+
+// What a rotation makes during an unmount is ended with it, and the rotation fails.
+func TestAnUnmountWhileSomethingIsRotated(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.jira.Fault(jiratest.Fault{Method: "POST", Times: 1, Do: jiratest.Slow, Delay: 100 * time.Millisecond})
+	e.jira.ResetCalls()
+	var rotates sync.WaitGroup
+	rotates.Go(func() {
+		if _, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil); err == nil {
+			t.Error("rotated, and the mount is gone")
+		}
+	})
+	if err := e.jira.WaitCalls(t.Context(), "POST", "/rest/pat", 1); err != nil {
+		t.Fatal(err)
+	}
+	e.system.TaintedVal = true
+	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
+		t.Errorf("the last periodic call: %v", err)
+	}
+	rotates.Wait()
+	if live := e.liveTokens("ci-bot"); len(live) != 1 { // the one that was brought
+		t.Errorf("alive: %v", live)
+	}
 }
 
 // Where Jira does not end it, the engine goes on trying after the account is gone.
@@ -607,6 +640,58 @@ func TestAnAccountWhoseOwnTokenStays(t *testing.T) {
 		if keys, _ := e.storage.List(t.Context(), retiredPrefix); len(keys) != 0 {
 			t.Errorf("kept: %v", keys)
 		}
+	}
+}
+
+// loses asks for what mints, and the mint is lost on its way to Jira.
+func (e *engine) loses(op logical.Operation, path string) {
+	e.t.Helper()
+	e.jira.Fault(jiratest.Fault{Method: "POST", Times: 1, Do: jiratest.LoseCall})
+	if resp, err := e.request(e.t.Context(), op, path, nil); err == nil {
+		e.t.Fatalf("answered %+v", resp)
+	}
+	e.tended()
+}
+
+// What the engine has made to log in with is ended when nothing is left that it is needed
+// for: neither a token that Jira did not end, nor a mint that it has not answered.
+func TestTheWayInIsEndedLast(t *testing.T) {
+	for _, left := range []string{"owed", "lost", "lost own"} {
+		t.Run(left, func(t *testing.T) {
+			e := rotatable(t, jiratest.Options{})
+			e.rotate("rotate-account/ci-bot")
+			switch left {
+			case "owed":
+				id := e.issue("readonly", nil).Data["token_id"]
+				e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: fmt.Sprint("/rest/pat/latest/tokens/", id), Times: 10, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
+			case "lost":
+				e.loses(logical.ReadOperation, "creds/readonly")
+			case "lost own":
+				e.loses(logical.UpdateOperation, "rotate-account/ci-bot")
+			}
+			e.must(logical.DeleteOperation, "roles/readonly", nil)
+			resp := e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+			if resp == nil || !strings.Contains(strings.Join(resp.Warnings, " "), "goes on trying") {
+				t.Errorf("answered %+v", resp)
+			}
+			e.settled()
+			if live := e.liveTokens("ci-bot"); !slices.ContainsFunc(live, func(name string) bool { return strings.HasSuffix(name, "-own") }) {
+				t.Errorf("alive: %v", live)
+			}
+			e.mount() // what it waits for does not depend on memory
+			for range 25 {
+				e.pass(time.Hour)
+				e.settled()
+			}
+			if live := e.liveTokens("ci-bot"); len(live) != 1 { // the one that was brought
+				t.Errorf("alive: %v", live)
+			}
+			for _, prefix := range []string{retiredPrefix, ledgerPrefix} {
+				if keys, _ := logical.CollectKeysWithPrefix(t.Context(), e.storage, prefix); len(keys) != 0 {
+					t.Errorf("kept: %v", keys)
+				}
+			}
+		})
 	}
 }
 

@@ -316,6 +316,11 @@ func (b *backend) drain(ctx context.Context, req *logical.Request) error {
 	// What the engine logs in with goes last.
 	for _, account := range accounts {
 		for _, id := range b.ledger.Own(account) {
+			// A mint that runs is ended with it; of one whose answer was lost there is
+			// nothing to end, or it was found above.
+			if b.ledger.State(id) == ledger.Intended && !b.ledger.Minting(account) {
+				continue
+			}
 			if e := b.ledger.Owe(context.WithoutCancel(ctx), id, ""); e != nil && !errors.Is(e, ledger.ErrMissing) {
 				err = errors.Join(err, e)
 			}
