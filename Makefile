@@ -59,7 +59,7 @@ mutants: ## change the code of the ledger and the client in small ways, and list
 
 soak: build ## crash Vault and the plugin hundreds of times, take Jira away, and measure; SOAKFLAGS="-rounds 50 -seed 7"
 	@vault=$$(scripts/vault.sh) && VAULT_BIN=$$vault REQUIRE_VAULT=1 PLUGIN_BIN=$(CURDIR)/bin/$(module) SIM_BIN=$(CURDIR)/bin/jira-sim \
-	go test -C cmd/$(module) -count=1 -v -parallel=2 -timeout=6h -run '^Test(Crashes|Failover|Memory|Outage|Restore|Standby)$$' \
+	go test -C cmd/$(module) -count=1 -v -parallel=2 -timeout=6h -run '^Test(Crashes|Failover|Memory|Outage|Restore|RotationCrashes|Standby)$$' \
 		-soak -keep $(CURDIR)/bin $(SOAKFLAGS)
 
 bench: ## print what a lease costs: calls, writes, time, allocations

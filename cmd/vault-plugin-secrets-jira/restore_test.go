@@ -105,6 +105,7 @@ type tidyReport struct {
 	State   string
 	Count   int `json:"orphan_count"`
 	Deleted int `json:"orphan_deleted_count"`
+	Lost    int `json:"lost_count"`
 	Orphans []struct {
 		TokenName string `json:"token_name"`
 	}

@@ -110,14 +110,14 @@ func eachLine(path string, f func([]byte)) error {
 }
 
 // rawAudit knows where secrets belong in the audit log that shows everything: what the operator gives the engine, in
-// his request, and what a reader gets, once.
+// his request, and what a reader gets: once, or from a static role again and again.
 type rawAudit struct {
-	engines []string        // the engine's own credentials, and other people's, which nobody reads through Vault
-	read    map[string]bool // what readers got
+	engines []string          // the engine's own credentials, and other people's, which nobody reads through Vault
+	read    map[string]string // what readers got, and where
 }
 
 func (w *world) rawAudit() *rawAudit {
-	a := &rawAudit{read: map[string]bool{}}
+	a := &rawAudit{read: map[string]string{}}
 	for name, value := range w.jira {
 		if strings.Contains(name, "TOKEN") || strings.Contains(name, "PASSWORD") || strings.Contains(name, "SECRET") {
 			a.engines = append(a.engines, value)
@@ -128,7 +128,8 @@ func (w *world) rawAudit() *rawAudit {
 
 var (
 	writesCredential = regexp.MustCompile(`(^|/)(config|accounts/[^/]+)$`)
-	readsCredential  = regexp.MustCompile(`(^|/)creds/[^/]+$|^sys/wrapping/unwrap$`)
+	readsCredential  = regexp.MustCompile(`(^|/)(static-)?creds/[^/]+$|^sys/wrapping/unwrap$`)
+	readsAgain       = regexp.MustCompile(`(^|/)static-creds/[^/]+$`)
 )
 
 // outOfPlace returns what is left of an entry without the secrets that belong where they stand.
@@ -151,8 +152,9 @@ func (a *rawAudit) outOfPlace(line []byte) []byte {
 	}
 	if data := at(response, "data"); readsCredential.MatchString(path) {
 		token, _ := data["token"].(string)
-		if !slices.Contains(a.engines, token) && !a.read[token] {
-			a.read[token] = true
+		where, told := a.read[token]
+		if !slices.Contains(a.engines, token) && (!told || where == path && readsAgain.MatchString(path)) {
+			a.read[token] = path
 			delete(data, "token")
 		}
 	}
@@ -260,7 +262,18 @@ func TestLeaksAreFound(t *testing.T) {
 	var read struct{ Data struct{ Token string } }
 	w.read(&read, w.api("GET", "jira/creds/app", nil))
 	w.api("PUT", "sys/leases/revoke-prefix/jira/creds", map[string]any{"sync": true})
+	w.api("PUT", "jira/static-roles/legacy", map[string]any{"account": "ci", "rotation_period": "24h"})
+	var legacy struct{ Data struct{ Token string } }
+	for range 2 { // which is what it is for
+		w.read(&legacy, w.api("GET", "jira/static-creds/legacy", nil))
+	}
+	w.api("DELETE", "jira/static-roles/legacy", nil)
+	static := legacy.Data.Token
+	// Of all secrets the last one is the password that the engine makes.
+	w.api("PUT", "jira/accounts/releases", map[string]any{"username": w.jira["JIRA_USERNAME_RELEASE_BOT"], "password": w.jira["JIRA_PASSWORD_RELEASE_BOT"]})
+	w.api("PUT", "jira/rotate-account/releases", nil)
 	w.fetchSecrets()
+	rotated := w.secrets[len(w.secrets)-1]
 	if found := w.leaks(); len(found) > 0 {
 		t.Fatalf("there are leaks before any is planted: %v", found)
 	}
@@ -282,6 +295,11 @@ func TestLeaksAreFound(t *testing.T) {
 		"an error quotes a password":                     {"raw-audit.log", `{"type":"response","error":"login failed with ` + password + `","request":{"path":"jira/accounts/ci"}}`},
 		"a reader gets the engine's own token":           {"raw-audit.log", entry("response", "jira/creds/app", "null", `{"token":"`+own+`"}`)},
 		"two readers get one token":                      {"raw-audit.log", entry("response", "jira/creds/app", "null", `{"token":"`+token+`"}`)},
+		"a reader gets a static role's token":            {"raw-audit.log", entry("response", "jira/creds/app", "null", `{"token":"`+static+`"}`)},
+		"a static role hands out a lease's token":        {"raw-audit.log", entry("response", "jira/static-creds/legacy", "null", `{"token":"`+token+`"}`)},
+		"a static role is read back":                     {"raw-audit.log", entry("response", "jira/static-roles/legacy", "null", `{"token":"`+static+`"}`)},
+		"a rotation tells the new password":              {"raw-audit.log", entry("response", "jira/rotate-account/releases", "null", `{"password":"`+rotated+`"}`)},
+		"the plugin logs a password that it made":        {"vault.log", "[DEBUG] secrets.jira: rotated to " + rotated},
 		"a renewal has the token":                        {"raw-audit.log", entry("response", "sys/leases/renew", "null", `{"token":"`+token+`"}`)},
 		"a token is in the name of something":            {"raw-audit.log", entry("response", "jira/creds/app", "null", `{"token_name":"vault-`+token+`"}`)},
 		"an account's client secret is read back":        {"raw-audit.log", entry("response", "jira/accounts/ci", "null", `{"client_secret":"`+own+`"}`)},
