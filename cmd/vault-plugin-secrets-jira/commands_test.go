@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -31,6 +34,10 @@ import (
 //	wait-no-lease PATH               wait until Vault holds no lease of that path
 //	wait-for FILE REGEXP [COUNT]     wait until so many lines of a file match
 //	wait-read REGEXP PATH            wait until "vault read PATH" prints a line that matches
+//	poll PATH FILE                   from now on read a token at PATH, use it in Jira for a while, and begin anew, in the
+//	                                 background; FILE gets a line "ID STATUS" for each call of Jira
+//	poll-end                         end that; a token that Jira has refused, or a read that failed, fails the story, here
+//	                                 or at its end
 //	kill-plugin                      kill the plugin's processes with signal 9
 //	sim …                            steer the simulator, see simVerbs
 var commands = map[string]func(*testscript.TestScript, bool, []string){
@@ -44,6 +51,8 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"wait-no-lease": waitNoLeaseCommand,
 	"wait-for":      waitForCommand,
 	"wait-read":     waitReadCommand,
+	"poll":          pollCommand,
+	"poll-end":      pollEndCommand,
 	"kill-plugin":   killPluginCommand,
 	"sim":           simCommand,
 }
@@ -220,6 +229,68 @@ func waitReadCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(poll(func() bool {
 		return ts.Exec("vault", "read", args[1]) == nil && pattern.MatchString(ts.ReadFile("stdout"))
 	}))
+}
+
+func pollCommand(ts *testscript.TestScript, neg bool, args []string) {
+	w := in(ts, neg, args, 2, 2)
+	calls, err := os.Create(ts.MkAbs(args[1]))
+	ts.Check(err)
+	ctx, stop := context.WithCancel(w.t.Context())
+	failed := make(chan error, 1)
+	go func() {
+		defer calls.Close()
+		failed <- w.consume(ctx, args[0], calls)
+	}()
+	w.pollers = append(w.pollers, func() error {
+		stop()
+		return <-failed
+	})
+}
+
+func pollEndCommand(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(in(ts, neg, args, 0, 0).endPolls())
+}
+
+// endPolls ends whoever polls, and returns what went wrong.
+func (w *world) endPolls() error {
+	var failed error
+	for _, end := range w.pollers {
+		failed = errors.Join(failed, end())
+	}
+	w.pollers = nil
+	return failed
+}
+
+// consume is an application that cannot hold a lease. It uses what it has read in some calls of Jira, and reads again.
+func (w *world) consume(ctx context.Context, path string, calls io.Writer) error {
+	client := &http.Client{Timeout: most, Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	for {
+		status, answer := ask(ctx, client, "GET", w.addr+"/v1/"+path, nil, "X-Vault-Token", w.root)
+		if ctx.Err() != nil {
+			return nil
+		}
+		var read struct {
+			Data struct {
+				Token string
+				ID    string `json:"token_id"`
+			}
+		}
+		if err := json.Unmarshal(answer, &read); err != nil || status != http.StatusOK {
+			return fmt.Errorf("reading %s: %d %s (%w)", path, status, answer, err)
+		}
+		for range 5 {
+			status, answer := ask(ctx, client, "GET", w.jira["JIRA_URL"]+"/rest/api/2/myself", nil, "Authorization", "Bearer "+read.Data.Token)
+			if ctx.Err() != nil {
+				return nil
+			}
+			fmt.Fprintln(calls, read.Data.ID, status)
+			if status != http.StatusOK {
+				return fmt.Errorf("token %s of %s is refused: %d %s", read.Data.ID, path, status, answer)
+			}
+			<-time.After(10 * time.Millisecond) // others want to be served, too
+		}
+	}
 }
 
 func killPluginCommand(ts *testscript.TestScript, neg bool, args []string) {

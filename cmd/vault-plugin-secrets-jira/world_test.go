@@ -35,6 +35,8 @@ type world struct {
 	nodes     []*node    // the Vaults of a cluster
 	unsealKey string     // of these
 
+	pollers []func() error // who reads tokens in the background: each ends that, and tells what went wrong
+
 	mounts  []string // how the names of the story's tokens begin, as far as it has looked at one of a mount
 	secrets []string // what the story has seen of secrets, besides those the simulator knows
 }
@@ -149,6 +151,9 @@ func freeAddress(t testing.TB) string {
 
 // end checks what every story has to leave behind, which is nothing, and ends the processes.
 func (w *world) end() {
+	if err := w.endPolls(); err != nil {
+		w.t.Error(err)
+	}
 	failed := w.t.Failed()
 	func() {
 		defer w.stop()
