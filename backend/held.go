@@ -162,6 +162,10 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 		return nil, retryLater("it is being rotated this moment: try again")
 	}
 	defer b.rotations.end(name)
+	// What an overlap has left goes with the rest, the one that was brought included.
+	if err := (&keeper{b: b, name: name, account: name}).endPrevious(ctx, req.Storage); err != nil {
+		return nil, err
+	}
 	left, own, err := 0, []string(nil), error(nil)
 	err = func() error {
 		b.resources.Lock()

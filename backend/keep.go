@@ -368,7 +368,7 @@ func (k *keeper) giveUp(ctx context.Context, s logical.Storage, id string) error
 // endPrevious has the token before the one in use ended.
 func (k *keeper) endPrevious(ctx context.Context, s logical.Storage) error {
 	have, err := k.load(ctx, s)
-	if err != nil || have == nil {
+	if err != nil || have == nil || have.PreviousEnd == 0 {
 		return err
 	}
 	if have.PreviousID != "" {

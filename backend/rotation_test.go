@@ -618,6 +618,21 @@ func TestAnUnmountWhileSomethingIsRotated(t *testing.T) {
 	}
 }
 
+// An account that is deleted within an overlap takes along the token that was brought,
+// where its id is known.
+func TestAnAccountDeletedInAnOverlap(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.write("accounts/ci-bot", map[string]any{"own_token_id": fmt.Sprint(e.jira.Tokens("ci-bot")[0].ID)})
+	e.rotate("rotate-account/ci-bot")
+	if live := e.liveTokens("ci-bot"); len(live) != 2 {
+		t.Fatalf("alive: %v", live)
+	}
+	e.dismantled()
+	if live := e.liveTokens("ci-bot"); len(live) != 0 {
+		t.Errorf("alive: %v", live)
+	}
+}
+
 // Where Jira does not end it, the engine goes on trying after the account is gone.
 func TestAnAccountWhoseOwnTokenStays(t *testing.T) {
 	for _, quiet := range []bool{false, true} {
