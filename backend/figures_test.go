@@ -104,6 +104,7 @@ func countOthers(t *testing.T) {
 	users := throwaway(t, jiratest.Options{})
 	access, _ := serviceAccount(t, jiratest.Options{}, nil)
 	sole := exclusive(t, jiratest.Options{})
+	cloud, _ := apiTokens(t, jiratest.Switches{})
 	for _, one := range []struct {
 		name string
 		*engine
@@ -114,6 +115,7 @@ func countOthers(t *testing.T) {
 		{"ephemeral_user, 1 group, 1 role", users, "deploy", 4, 2, 1, 1},
 		{"oauth2", access, "report", 1, 2, 0, 1},
 		{"pat, exclusive", sole, "readonly", 1, 2, 2, 1},
+		{"cloud_api_token", cloud, "ci-read", 1, 2, 1, 1},
 	} {
 		one.revoke(one.issue(one.role, nil).Secret) // the first makes the mount's id
 		var lease *logical.Response
