@@ -128,6 +128,18 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 		return nil, err
 	}
 	isNew := false
+	have, err := load[staticRole](ctx, &b.decoded, req.Storage, staticRolesPrefix+name)
+	if err != nil {
+		return nil, err
+	}
+	rotate := b.rotate
+	if have == nil { // from now on, lest the worker sees first that it has no token
+		rotate = b.rotateBegun
+		if !b.rotations.begin(staticName(name)) {
+			return nil, retryLater("it is being written this moment: try again")
+		}
+		defer b.rotations.end(staticName(name))
+	}
 	err = revise(ctx, b, req, staticRolesPrefix+name, fmt.Sprintf("static role %q", name), func(r, before *staticRole) (agrees func() (bool, error), err error) {
 		isNew = before == nil
 		f := fields{d, before == nil}
@@ -173,7 +185,7 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 	}
 	var warnings []string
 	if r.Token == "" {
-		warnings, err = b.rotate(ctx, req, &keeper{b: b, name: staticName(name), role: name})
+		warnings, err = rotate(ctx, req, &keeper{b: b, name: staticName(name), role: name})
 	}
 	if err != nil {
 		if isNew { // nothing is left of a write that failed; what may be made is in the ledger

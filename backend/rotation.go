@@ -554,6 +554,11 @@ func (b *backend) rotate(ctx context.Context, req *logical.Request, k *keeper) (
 		return nil, mistakef("%s is being rotated this moment: see what it reads in a moment", k.what())
 	}
 	defer b.rotations.end(k.name)
+	return b.rotateBegun(ctx, req, k)
+}
+
+// rotateBegun is rotate by a caller who has begun.
+func (b *backend) rotateBegun(ctx context.Context, req *logical.Request, k *keeper) (warnings []string, err error) {
 	// Who goes away does not leave it half done.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()

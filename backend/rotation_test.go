@@ -1106,3 +1106,21 @@ func TestDeletingAStaticRoleDuringARotation(t *testing.T) {
 	e.rotations.end("ci-bot")
 	e.dismantled()
 }
+
+// Whoever writes a new static role has its token made: the worker does not come
+// between.
+func TestTheWorkerBetweenAStaticRoleAndItsToken(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	came := false
+	comes := func(key string) {
+		if key == staticRolesPrefix+"legacy" && !came {
+			came = true
+			if e.rotations.begin(staticName("legacy")) {
+				t.Error("somebody else can make it")
+			}
+		}
+	}
+	e.storage.stored.Store(&comes)
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	e.dismantled()
+}
