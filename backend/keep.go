@@ -204,7 +204,7 @@ func (k *keeper) mint(ctx context.Context, req *logical.Request, have *credentia
 		return nil, "", k.b.takeBack(ctx, req, m, secret, err)
 	}
 	err = k.amend(ctx, req.Storage, func(c *credential) error {
-		if c.Next != "" || c.Token != have.Token || c.Password != "" {
+		if c.Token != have.Token {
 			return errAmended
 		}
 		c.Next, c.NextID = secret, r.ID
@@ -315,7 +315,7 @@ func (k *keeper) finish(ctx context.Context, req *logical.Request, have *credent
 	}
 	now := k.b.now()
 	err = k.amend(ctx, req.Storage, func(c *credential) error {
-		if c.NextID != have.NextID || c.Password != "" {
+		if c.NextID != have.NextID {
 			return errAmended
 		}
 		c.PreviousID, c.PreviousTokenID, c.PreviousEnd = c.RecordID, c.OwnTokenID, 0

@@ -32,14 +32,11 @@ func (k *keeper) rotatePassword(ctx context.Context, req *logical.Request, have 
 		return err
 	}
 	// Whether Jira lets anybody in with a password, and this one, before anything
-	// changes; and which one, if there are two.
+	// changes.
 	if _, err := client.Myself(ctx); err != nil {
 		return fmt.Errorf("trying the password in use: %w", err)
 	}
 	left := have.Next != ""
-	if left && client.UsesNext() {
-		return k.changed(ctx, req.Storage, have.Next)
-	}
 	lands := left && k.b.now().Sub(time.Unix(have.NextAt, 0)).Abs() < ledger.LateLanding
 	next := have.Next
 	if !left {

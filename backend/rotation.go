@@ -374,7 +374,7 @@ func (r *rotations) turned() {
 
 // tendSoon looks after what is rotated, behind the worker's back, if it is time.
 func (b *backend) tendSoon() {
-	if !b.ledger.Whole() || !b.WriteSafeReplicationState() || !b.rotations.turn(b.now()) {
+	if !b.ledger.Whole() || !b.rotations.turn(b.now()) {
 		return
 	}
 	b.running.Go(func() {
@@ -507,7 +507,7 @@ func (b *backend) tendRecords(ctx context.Context, accounts ...string) error {
 	var keepers []*keeper
 	for _, account := range accounts {
 		ids := b.ledger.Kept(account)
-		if len(ids) == 0 || isRetired(account) {
+		if len(ids) == 0 { // nor has a retired one any
 			continue
 		}
 		for _, id := range ids {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/jira/jiratest"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -1105,6 +1106,382 @@ func TestDeletingAStaticRoleDuringARotation(t *testing.T) {
 	}
 	e.rotations.end("ci-bot")
 	e.dismantled()
+}
+
+// during has something done while a rotation waits for Jira's answer to its nth call
+// of this kind, and tells how the rotation went.
+func (e *engine) during(path, method, call string, nth int, do func()) (*logical.Response, error) {
+	e.t.Helper()
+	e.jira.ResetCalls()
+	remove := e.jira.Fault(jiratest.Fault{Method: method, Path: call, Nth: nth, Do: jiratest.Slow, Delay: 300 * time.Millisecond})
+	defer remove()
+	var resp *logical.Response
+	var err error
+	var all sync.WaitGroup
+	all.Go(func() { resp, err = e.request(e.t.Context(), logical.UpdateOperation, path, nil) })
+	if err := e.jira.WaitCalls(e.t.Context(), method, call, nth); err != nil {
+		e.t.Fatal(err)
+	}
+	do()
+	all.Wait()
+	return resp, err
+}
+
+// Who writes an account while it is rotated has the last word.
+func TestAnAccountIsWrittenDuringARotation(t *testing.T) {
+	const myself = "/rest/api/2/myself"
+	for _, tt := range []struct {
+		name     string
+		password bool // it logs in with one
+		method   string
+		call     string
+		nth      int
+		to       string // what is written
+	}{
+		{"a token, before the mint", false, "GET", tokensAPI, 1, "token"},
+		{"a token, before the mint", false, "GET", tokensAPI, 1, "password"},
+		{"a token, as it is proven", false, "GET", myself, 1, "token"},
+		{"a token, as it is proven", false, "GET", myself, 1, "password"},
+		{"a password, before it is changed", true, "GET", myself, 1, "token"},
+		{"a password, as it is proven", true, "GET", myself, 2, "password"},
+		{"a password, as it is proven", true, "GET", myself, 2, "token"},
+	} {
+		t.Run(tt.name+", "+tt.to, func(t *testing.T) {
+			e := rotatable(t, jiratest.Options{})
+			if tt.password {
+				e.write("accounts/ci-bot", map[string]any{"password": e.passwordOf("ci-bot")})
+			}
+			wrote := "by hand"
+			resp, err := e.during("rotate-account/ci-bot", tt.method, tt.call, tt.nth, func() {
+				if tt.to == "token" {
+					wrote = e.pat("ci-bot")
+				} else {
+					e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Password = wrote })
+				}
+				e.write("accounts/ci-bot", map[string]any{tt.to: wrote})
+			})
+			e.failed(400, resp, err, "meanwhile")
+			a, err := e.loadAccount(t.Context(), e.storage, "ci-bot")
+			if err != nil || a.Token+a.Password != wrote || a.Next != "" {
+				t.Errorf("what was written is not what is in use: %v", err)
+			}
+			e.tended()
+			e.revoke(e.issue("readonly", nil).Secret)
+			e.nothingHeld()
+		})
+	}
+}
+
+// A static role that is gone by the time that its token is made is not made anew.
+func TestAStaticRoleIsDroppedDuringARotation(t *testing.T) {
+	for _, nth := range []string{"GET " + tokensAPI, "GET /rest/api/2/myself"} {
+		e := rotatable(t, jiratest.Options{})
+		e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+		method, call, _ := strings.Cut(nth, " ")
+		resp, err := e.during("rotate-role/legacy", method, call, 1, func() {
+			resp, err := e.request(t.Context(), logical.DeleteOperation, "static-roles/legacy", nil)
+			e.failed(503, resp, err, "being rotated")
+			resp, err = e.request(t.Context(), logical.DeleteOperation, "accounts/ci-bot", nil)
+			e.failed(400, resp, err)
+			if err := e.dropStaticRole(t.Context(), e.storage, "legacy"); err != nil { // of a write that failed
+				t.Error(err)
+			}
+		})
+		e.failed(400, resp, err)
+		if e.read("static-roles/legacy") != nil {
+			t.Error("it is there")
+		}
+		e.tended()
+		e.nothingHeld()
+	}
+}
+
+// Neither an account nor the config is deleted while it is being rotated.
+func TestDeletesDuringARotation(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	if _, err := e.during("rotate-account/ci-bot", "GET", "/rest/api/2/myself", 1, func() {
+		resp, err := e.request(t.Context(), logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+		e.failed(503, resp, err, "being rotated")
+	}); err != nil {
+		t.Error(err)
+	}
+	e.dismantled()
+}
+
+// A next token that waits to be proven is neither ended nor made again, unless its
+// record says that it has to go, or is gone.
+func TestANextTokenThatIsNotProvenYet(t *testing.T) {
+	for _, becomes := range []string{"issued", "owed", "gone"} {
+		t.Run(becomes, func(t *testing.T) {
+			e := rotatable(t, jiratest.Options{})
+			brought := e.own("ci-bot")
+			remove := e.jira.Fault(jiratest.Fault{Method: "GET", Path: "/rest/api/2/myself", Times: -1, Do: jiratest.Answer, Status: 500})
+			resp, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil)
+			e.failed(503, resp, err, "not proven yet")
+			e.tended()
+			e.pass(time.Minute)
+			e.tended()
+			remove()
+			e.rouse()
+			a, err := e.loadAccount(t.Context(), e.storage, "ci-bot")
+			if err != nil || a.Token != brought || a.NextID == "" {
+				t.Fatalf("stored: next %q, %v", a.NextID, err)
+			}
+			next := a.Next
+			switch becomes {
+			case "owed":
+				err = e.ledger.Owe(t.Context(), a.NextID, "")
+			case "gone":
+				err = e.ledger.Forget(t.Context(), a.NextID)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.sites.forget("ci-bot")
+			e.sites.gate = nil // it does not remember that Jira was away
+			e.sites.site = nil
+			e.tended()
+			now := e.own("ci-bot")
+			if now == brought || e.call(now) != http.StatusOK || (now == next) != (becomes == "issued") {
+				t.Error("it is not what it should be")
+			}
+			if n := e.jira.Count("POST", tokensAPI); becomes == "issued" && n != 1 {
+				t.Errorf("%d were made", n)
+			}
+			if becomes == "gone" { // which nobody knows of any more
+				e.tidied(map[string]any{"dry_run": false})
+			}
+			e.tended()
+			e.dismantled()
+		})
+	}
+}
+
+// Who a token was minted for is told by his key, and by his name where that is not known.
+func TestWhoseTheNextTokenIs(t *testing.T) {
+	for _, tt := range []struct {
+		of credential
+		is jira.User
+		ok bool
+	}{
+		{credential{Username: "ci"}, jira.User{Name: "CI", Key: "1", Active: true}, true},
+		{credential{Username: "ci"}, jira.User{Name: "other", Key: "1", Active: true}, false},
+		{credential{}, jira.User{Name: "other", Key: "1", Active: true}, true},
+		{credential{Username: "ci", UserKey: "1"}, jira.User{Name: "robot", Key: "1", Active: true}, true},
+		{credential{Username: "ci", UserKey: "1"}, jira.User{Name: "ci", Key: "2", Active: true}, false},
+		{credential{Username: "ci", UserKey: "1"}, jira.User{Name: "ci", Key: "1"}, false},
+	} {
+		if err := tt.of.provedBy(tt.is); (err == nil) != tt.ok {
+			t.Errorf("%+v is %+v: %v", tt.of, tt.is, err)
+		}
+	}
+}
+
+// A static role takes a place of its account, and lives no longer than it has to.
+func TestTheTokenOfAStaticRole(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	if life := e.jira.Tokens("ci-bot")[1].Expires.Sub(e.now()); life < 47*time.Hour || life > 73*time.Hour {
+		t.Errorf("it lives for %v", life)
+	}
+	e.write("accounts/ci-bot", map[string]any{"max_tokens": 3})
+	e.refuses(429, logical.UpdateOperation, "rotate-role/legacy", nil, "holds 1 of the 1")
+	e.dismantled()
+}
+
+// A password that may have been set, though nobody heard so, is kept for as long as
+// that can come true, whatever Jira says of it later.
+func TestANextPasswordThatJiraDoesNotLikeAnyMore(t *testing.T) {
+	for _, after := range []time.Duration{time.Hour, 25 * time.Hour} {
+		e := rotatable(t, jiratest.Options{})
+		brought := e.passwordOf("ci-bot")
+		e.write("accounts/ci-bot", map[string]any{"password": brought})
+		e.jira.Fault(jiratest.Fault{Method: "PUT", Nth: 1, Do: jiratest.LoseCall})
+		resp, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil)
+		e.failed(503, resp, err)
+		a, _ := e.loadAccount(t.Context(), e.storage, "ci-bot")
+		next := a.Next
+		e.jira.Fault(jiratest.Fault{Method: "PUT", Do: jiratest.Answer, Status: 400, Body: `{"errors":{"password":"too long"}}`})
+		e.pass(after)
+		resp, err = e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil)
+		e.failed(400, resp, err, "too long")
+		a, _ = e.loadAccount(t.Context(), e.storage, "ci-bot")
+		switch {
+		case after < ledger.LateLanding && a.Next != next:
+			t.Error("it is forgotten, and may be what Jira takes")
+		case after < ledger.LateLanding:
+			e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Password = next })
+			e.mount()
+			e.revoke(e.issue("readonly", nil).Secret)
+			e.jira.ClearFaults()
+			e.rotate("rotate-account/ci-bot")
+			if a, _ := e.loadAccount(t.Context(), e.storage, "ci-bot"); a.Password != next || a.Next != "" {
+				t.Error("the rotation has no end")
+			}
+		case a.Next != "" || a.Password != brought:
+			t.Error("it is kept for ever")
+		}
+	}
+}
+
+// What a password is changed to must be another one, and Jira take it.
+func TestAPasswordThatDoesNotChange(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	brought := e.passwordOf("ci-bot")
+	e.write("accounts/ci-bot", map[string]any{"password": brought})
+	e.jira.Fault(jiratest.Fault{Method: "PUT", Nth: 1, Do: jiratest.Answer, Status: 204})
+	resp, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil)
+	e.failed(502, resp, err, "goes on taking the last one")
+	e.rotate("rotate-account/ci-bot")
+	made := e.passwordOf("ci-bot")
+	e.system.SetPasswordPolicy("same", func() (string, error) { return made, nil })
+	e.write("config", map[string]any{"password_policy": "same"})
+	e.refuses(400, logical.UpdateOperation, "rotate-account/ci-bot", nil, "make another each time")
+	e.revoke(e.issue("readonly", nil).Secret)
+}
+
+// A pause that a clock made which was far ahead is not waited for.
+func TestAFailedRotationWhenTheClockIsSetBack(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.pass(30 * 24 * time.Hour)
+	remove := e.jira.Fault(jiratest.Fault{Method: "GET", Path: "/rest/api/2/myself", Times: -1, Do: jiratest.Answer, Status: 404, Body: "{}"})
+	resp, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil)
+	e.failed(400, resp, err)
+	remove()
+	e.pass(-30 * 24 * time.Hour)
+	e.tended()
+	if e.read("accounts/ci-bot")["last_rotated"] == "" {
+		t.Error("it is not tried again")
+	}
+	e.dismantled()
+}
+
+// While the ledger is being read nothing is rotated: nobody knows what is kept.
+func TestARotationWaitsForTheLedger(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.rotate("rotate-account/ci-bot")
+	e.write("accounts/ci-bot", map[string]any{"rotation_period": "1h"})
+	e.pass(2 * time.Hour)
+	e.setup()
+	e.rotations.turned()
+	e.refuses(503, logical.UpdateOperation, "rotate-account/ci-bot", nil, "still being read")
+	e.jira.ResetCalls()
+	e.tendSoon()
+	e.running.Wait()
+	if n := len(e.jira.Calls()); n != 0 {
+		t.Errorf("%d calls", n)
+	}
+	e.loadLedger()
+	e.tendSoon()
+	e.running.Wait()
+	e.pass(10 * time.Minute)
+	e.tended()
+	e.dismantled()
+}
+
+// A delete by force that fails leaves the way in.
+func TestADeleteByForceThatFails(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.rotate("rotate-account/ci-bot")
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.storage.failing(retiredPrefix)
+	resp, err := e.request(t.Context(), logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+	e.failed(500, resp, err, "storage is away")
+	e.storage.failing("")
+	e.settled()
+	if e.call(e.own("ci-bot")) != http.StatusOK {
+		t.Error("the account is there, and cannot log in")
+	}
+	e.dismantled()
+}
+
+// A crash in a delete by force leaves what leases held with one name, and what the
+// engine logs in with to the next delete: it waits all the same.
+func TestADeleteByForceInTwoParts(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.rotate("rotate-account/ci-bot")
+	e.issue("readonly", nil)
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
+	if _, err := e.retire(t.Context(), e.storage, "ci-bot", e.records("ci-bot")); err != nil {
+		t.Fatal(err)
+	}
+	e.settled()
+	remove()
+	e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+	for range 3 {
+		e.pass(time.Hour)
+		e.settled()
+	}
+	e.nothingHeld()
+}
+
+// An unmount cannot wait for what a lost request may yet make.
+func TestAnUnmountWithALostMint(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.rotate("rotate-account/ci-bot")
+	lost := e.lostMint()
+	e.jira.Delete(e.jira.Tokens("ci-bot")[2].ID)
+	e.ledger.Over(lost.ID)
+	e.settled()
+	e.system.TaintedVal = true
+	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
+		t.Errorf("the last periodic call: %v", err)
+	}
+	if live := e.alive(); len(live) != 0 {
+		t.Errorf("alive: %v", live)
+	}
+}
+
+// That Jira refuses the login once is no proof that its token is gone.
+func TestARefusalInTheEndOfAnOwnToken(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.rotate("rotate-account/ci-bot")
+	e.write("accounts/ci-bot", map[string]any{"exclusive": true})
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.jira.Fault(jiratest.Fault{Method: "DELETE", Nth: 1, Do: jiratest.Answer, Status: 401, Body: `{"message":"no"}`})
+	if resp := e.must(logical.DeleteOperation, "accounts/ci-bot", nil); resp == nil {
+		t.Error("it is said to be gone")
+	}
+	e.mount() // which has forgotten the refusal
+	e.settled()
+	e.nothingHeld()
+}
+
+// The own token of an exclusive account is the last that is ended of it.
+func TestDeletingAnExclusiveAccountThatLogsInWithItsOwnToken(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.rotate("rotate-account/ci-bot")
+	e.write("accounts/ci-bot", map[string]any{"exclusive": true})
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	if resp := e.must(logical.DeleteOperation, "accounts/ci-bot", nil); resp != nil {
+		t.Errorf("answered %+v", resp)
+	}
+	e.nothingHeld()
+}
+
+// What Jira has said of a login holds for the next one only if that is a step of the
+// same rotation.
+func TestWhichLoginFollows(t *testing.T) {
+	now := jira.Login{Username: "ci", Key: "1", Password: "a", Next: "b"}
+	for _, tt := range []struct {
+		then    jira.Login
+		follows bool
+	}{
+		{now, true},
+		{jira.Login{Username: "ci", Key: "1", Password: "a"}, true},
+		{jira.Login{Username: "ci", Key: "1", Password: "a", Next: "c"}, true},
+		{jira.Login{Username: "ci", Key: "1", Password: "b"}, true},
+		{jira.Login{Username: "ci", Key: "1", Password: "c"}, false},
+		{jira.Login{Username: "ci", Key: "2", Password: "b"}, false},
+		{jira.Login{Username: "other", Key: "1", Password: "b"}, false},
+		{jira.Login{Username: "ci", Key: "1", Token: "a"}, false},
+	} {
+		if follows(now, tt.then) != tt.follows {
+			t.Errorf("%+v follows: %v", tt.then, !tt.follows)
+		}
+	}
 }
 
 // Whoever writes a new static role has its token made: the worker does not come

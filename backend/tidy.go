@@ -420,7 +420,7 @@ func (b *backend) tidyLost(ctx context.Context, log hclog.Logger, s *tidyStatus,
 		if err != nil {
 			return err
 		}
-		if r.State != ledger.Issued || r.Kept == ledger.KeptOwn || listed[r.TokenID] || r.IssuedAt.Time().After(now.Add(-listLag)) {
+		if r.State != ledger.Issued || listed[r.TokenID] || r.IssuedAt.Time().After(now.Add(-listLag)) {
 			continue
 		}
 		found := finding{Account: account, ID: r.ID, TokenID: r.TokenID, TokenName: r.Name, Expires: rfc3339(r.Expires.Time())}

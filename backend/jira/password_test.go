@@ -186,3 +186,19 @@ func TestChangeThatIsNotKnownEverywhereYet(t *testing.T) {
 		}
 	}
 }
+
+// Two wrong passwords are sent, be it that nothing was heard of the second.
+func TestNeitherPasswordWhileJiraIsAway(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	c := changing(t, s)
+	s.SetUser("ci", func(u *jiratest.User) { u.Password = "changed by hand" })
+	s.Fault(jiratest.Fault{Nth: 2, Do: jiratest.Answer, Status: 500})
+	for range 4 {
+		if _, err := c.Myself(t.Context()); err == nil {
+			t.Error("it got in")
+		}
+	}
+	if n := len(s.Calls()); n != 3 { // one of which Jira itself did not see
+		t.Errorf("%d calls", n)
+	}
+}
