@@ -350,9 +350,6 @@ func (c *credential) provedBy(u jira.User) error {
 // giveUp forgets the token that is stored as next, and has it ended.
 func (k *keeper) giveUp(ctx context.Context, s logical.Storage, id string) error {
 	err := k.amend(ctx, s, func(c *credential) error {
-		if c.NextID != id {
-			return errAmended
-		}
 		c.Next, c.NextID = "", ""
 		return nil
 	})
@@ -382,9 +379,7 @@ func (k *keeper) endPrevious(ctx context.Context, s logical.Storage) error {
 		}
 	}
 	return k.amend(ctx, s, func(c *credential) error {
-		if c.PreviousID == have.PreviousID && c.PreviousTokenID == have.PreviousTokenID {
-			c.PreviousID, c.PreviousTokenID, c.PreviousEnd = "", "", 0
-		}
+		c.PreviousID, c.PreviousTokenID, c.PreviousEnd = "", "", 0
 		return nil
 	})
 }

@@ -50,7 +50,7 @@ func (k *keeper) rotatePassword(ctx context.Context, req *logical.Request, have 
 		if next == have.Password {
 			return mistakef("password_policy made the password that is in use: it must make another each time")
 		}
-		if err := k.setNext(ctx, req.Storage, "", next); err != nil {
+		if err := k.setNext(ctx, req.Storage, have, next); err != nil {
 			return err
 		}
 	}
@@ -60,7 +60,7 @@ func (k *keeper) rotatePassword(ctx context.Context, req *logical.Request, have 
 	}
 	err = client.ChangePassword(ctx)
 	if !lands && jira.Is(err, jira.Denied) && jira.NothingMade(err) {
-		if e := k.setNext(ctx, req.Storage, next, ""); e != nil {
+		if e := k.setNext(ctx, req.Storage, have, ""); e != nil {
 			return e
 		}
 		return fmt.Errorf("setting the new password, which password_policy has to make as Jira wants them: %w", err)
@@ -78,10 +78,10 @@ func (k *keeper) rotatePassword(ctx context.Context, req *logical.Request, have 
 	return fmt.Errorf("setting the new password: %w", err)
 }
 
-// setNext stores the next password, which was another until now.
-func (k *keeper) setNext(ctx context.Context, s logical.Storage, was, next string) error {
+// setNext stores the next password after have.
+func (k *keeper) setNext(ctx context.Context, s logical.Storage, have *credential, next string) error {
 	return k.amend(ctx, s, func(c *credential) error {
-		if c.Next != was || c.Token != "" {
+		if c.Password != have.Password {
 			return errAmended
 		}
 		c.Next, c.NextAt = next, k.b.now().Unix()

@@ -1143,6 +1143,7 @@ func TestAnAccountIsWrittenDuringARotation(t *testing.T) {
 		{"a token, as it is proven", false, "GET", myself, 1, "token"},
 		{"a token, as it is proven", false, "GET", myself, 1, "password"},
 		{"a password, before it is changed", true, "GET", myself, 1, "token"},
+		{"a password, before it is changed", true, "GET", myself, 1, "password"},
 		{"a password, as it is proven", true, "GET", myself, 2, "password"},
 		{"a password, as it is proven", true, "GET", myself, 2, "token"},
 	} {
@@ -1164,6 +1165,9 @@ func TestAnAccountIsWrittenDuringARotation(t *testing.T) {
 			a, err := e.loadAccount(t.Context(), e.storage, "ci-bot")
 			if err != nil || a.Token+a.Password != wrote || a.Next != "" {
 				t.Errorf("what was written is not what is in use: %v", err)
+			}
+			if live := e.alive(); tt.call == tokensAPI && len(live) > 0 {
+				t.Errorf("what was not stored is alive: %v", live)
 			}
 			e.tended()
 			e.revoke(e.issue("readonly", nil).Secret)
