@@ -85,6 +85,9 @@ func (c *credential) update(f fields) error {
 	if !change(f, "own_token_id", &c.OwnTokenID) && c.Token != before.Token {
 		c.OwnTokenID = ""
 	}
+	if c.OwnTokenID != before.OwnTokenID && c.RecordID == "" {
+		c.Expires = 0 // until Jira has told it
+	}
 	return nil
 }
 

@@ -1505,3 +1505,16 @@ func TestTheWorkerBetweenAStaticRoleAndItsToken(t *testing.T) {
 	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
 	e.dismantled()
 }
+
+// Without the id of the token that was brought nobody knows when it expires.
+func TestAnOwnTokenIDThatIsTakenBack(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.write("accounts/ci-bot", map[string]any{"own_token_id": fmt.Sprint(e.jira.Tokens("ci-bot")[0].ID)})
+	if got := e.read("accounts/ci-bot"); got["credential_expires_at"] == "" || got["next_rotation"] == "" {
+		t.Errorf("reads %v", got)
+	}
+	e.must(logical.PatchOperation, "accounts/ci-bot", map[string]any{"own_token_id": nil})
+	if got := e.read("accounts/ci-bot"); got["credential_expires_at"] != "" || got["next_rotation"] != "" {
+		t.Errorf("reads %v", got)
+	}
+}
