@@ -324,7 +324,8 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		return nil, err
 	}
 	if sentCredential(d) {
-		b.sites.forget(name) // so that a login which Jira had refused is tried again
+		b.rotations.judge(name, nil, b.now()) // what failed was of another
+		b.sites.forget(name)                  // so that a login which Jira had refused is tried again
 	}
 	b.rouse()
 	b.log(req).Info("account written", "account", name)

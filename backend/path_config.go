@@ -304,7 +304,8 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		return nil, err
 	}
 	if sentCredential(d) {
-		b.sites.forgetAdmin() // so that a login which Jira had refused is tried again
+		b.rotations.judge(adminAccount, nil, b.now()) // what failed was of another
+		b.sites.forgetAdmin()                         // so that a login which Jira had refused is tried again
 	}
 	b.rouse()
 	b.log(req).Info("config written")

@@ -536,6 +536,9 @@ func TestBreakGlass(t *testing.T) {
 			e.failed(400, resp, err, "write one that works in its place")
 			e.refuses(400, logical.UpdateOperation, "rotate-account/ci-bot", nil, "401")
 			e.write("accounts/ci-bot", map[string]any{"token": e.pat("ci-bot")})
+			if why := e.read("accounts/ci-bot")["last_error"]; why != "" {
+				t.Errorf("last_error of the last credential: %v", why)
+			}
 			e.settled()
 			if e.ledger.Held("ci-bot") != 1 {
 				t.Error("the debt is not paid")
