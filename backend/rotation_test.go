@@ -598,6 +598,32 @@ func TestAnUnmountEndsWhatTheEngineLogsInWith(t *testing.T) {
 	}
 }
 
+// A disable that fails because of one account's token leaves that account its way in, to
+// be tried again.
+func TestAnUnmountThatFailsKeepsTheWayIn(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	e.rotate("rotate-account/ci-bot")
+	id := e.issue("readonly", nil).Data["token_id"]
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: fmt.Sprint("/rest/pat/latest/tokens/", id), Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
+	e.system.TaintedVal = true
+	drain := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // in place of Vault's 90 s
+		defer cancel()
+		return e.drain(ctx, &logical.Request{Storage: e.storage, MountPoint: "jira/"})
+	}
+	if err := drain(); err == nil || !e.logged("this token may be alive", fmt.Sprint(id)) || !e.logged("this token may be alive", "-own") {
+		t.Errorf("the unmount: %v", err)
+	}
+	if e.call(e.own("ci-bot")) != http.StatusOK {
+		t.Error("the way in is gone, and a token is not")
+	}
+	remove()
+	if err := drain(); err != nil {
+		t.Error(err)
+	}
+	e.nothingHeld()
+}
+
 // What a rotation makes during an unmount is ended with it, and the rotation fails.
 func TestAnUnmountWhileSomethingIsRotated(t *testing.T) {
 	e := rotatable(t, jiratest.Options{})

@@ -313,9 +313,16 @@ func (b *backend) drain(ctx context.Context, req *logical.Request) error {
 	accounts := b.ledger.Accounts()
 	err := b.giveUp(ctx, accounts...)
 	b.payAll(ctx, req, accounts)
-	// What the engine logs in with goes last.
+	// What the engine logs in with goes last, and not while it is needed: a disable
+	// that fails is tried again.
+	var kept []string
 	for _, account := range accounts {
-		for _, id := range b.ledger.Own(account) {
+		own := b.ledger.Own(account)
+		if slices.ContainsFunc(b.ledger.Unsettled(account, false), func(id string) bool { return !slices.Contains(own, id) }) {
+			kept = append(kept, own...)
+			continue
+		}
+		for _, id := range own {
 			// A mint that runs is ended with it; of one whose answer was lost there is
 			// nothing to end, or it was found above.
 			if b.ledger.State(id) == ledger.Intended && !b.ledger.Minting(account) {
@@ -328,7 +335,7 @@ func (b *backend) drain(ctx context.Context, req *logical.Request) error {
 	}
 	b.payAll(ctx, req, accounts)
 	left := 0
-	for _, id := range b.ledger.Unsettled("", false) {
+	for _, id := range append(kept, b.ledger.Unsettled("", false)...) {
 		r, e := b.ledger.Read(context.WithoutCancel(ctx), id)
 		if e != nil {
 			err = errors.Join(err, e)
