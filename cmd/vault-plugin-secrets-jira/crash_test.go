@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"math/rand/v2"
 	"syscall"
 	"testing"
 	"time"
@@ -33,26 +34,7 @@ func TestCrashes(t *testing.T) {
 		l.waitReads(5 + dice.IntN(40))
 		<-time.After(time.Duration(dice.IntN(50)) * time.Millisecond) // at no particular moment
 		l.down()
-		crash := figures{rounds: 1}
-		var what string
-		switch dice.IntN(4) {
-		case 0, 1:
-			what, crash.plugins = "the plugin", 1
-			w.noteCommands()
-			for _, pid := range w.plugins(vault.process) {
-				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-					t.Fatal(err)
-				}
-			}
-		case 2:
-			what, crash.vaults = "Vault", 1
-			vault.kill(false)
-			vault.restart()
-		case 3:
-			what, crash.machines = "Vault and the plugin", 1
-			vault.kill(true)
-			vault.restart()
-		}
+		what, crash := w.crash(dice, vault, w.plugins(vault.process))
 		l.up()
 		working := l.checkHeld()
 		suite.figures.add(crash)
@@ -62,4 +44,29 @@ func TestCrashes(t *testing.T) {
 		}
 	}
 	l.finish()
+}
+
+// crash kills the plugins, or Vault, or both, as dice decide, and brings Vault back. It tells what it was.
+func (w *world) crash(dice *rand.Rand, vault *node, plugins []int) (what string, crash figures) {
+	w.t.Helper()
+	crash.rounds = 1
+	switch dice.IntN(4) {
+	case 0, 1:
+		what, crash.plugins = "the plugin", 1
+		w.noteCommands()
+		for _, pid := range plugins {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	case 2:
+		what, crash.vaults = "Vault", 1
+		vault.kill(false)
+		vault.restart()
+	case 3:
+		what, crash.machines = "Vault and the plugin", 1
+		vault.kill(true)
+		vault.restart()
+	}
+	return what, crash
 }

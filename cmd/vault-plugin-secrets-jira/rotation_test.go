@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -44,25 +43,7 @@ func TestRotationCrashes(t *testing.T) {
 		rotated, ended := w.rotateAll()
 		<-time.After(time.Duration(dice.IntN(400)) * time.Millisecond) // at no particular moment
 		before := rotated.Load()
-		crash := figures{rounds: 1}
-		var what string
-		switch dice.IntN(4) {
-		case 0, 1:
-			what, crash.plugins = "the plugin", 1
-			for _, pid := range plugins {
-				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-					t.Fatal(err)
-				}
-			}
-		case 2:
-			what, crash.vaults = "Vault", 1
-			vault.kill(false)
-			vault.restart()
-		case 3:
-			what, crash.machines = "Vault and the plugin", 1
-			vault.kill(true)
-			vault.restart()
-		}
+		what, crash := w.crash(dice, vault, plugins)
 		ended()
 		w.must(200, "DELETE", w.control+"faults", nil)
 		began := time.Now()
