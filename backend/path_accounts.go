@@ -205,7 +205,7 @@ func (a *account) validate() error {
 	case a.MaxTokens < 1:
 		return mistakef("max_tokens must be 1 or more")
 	case a.Exclusive && a.Token != "" && a.RecordID == "":
-		return mistakef("exclusive needs a password, or a token that the engine minted itself: it cannot tell the one that it was given from those that readers may make, and would delete it with them; rotate the account first, with rotate-account")
+		return mistakef("exclusive needs a password, or a token that the engine minted itself: it cannot tell the one that it was given from those that readers may make, and would delete it with them; write the token with exclusive=false, rotate the account with rotate-account, and set exclusive=true then")
 	case a.places() < 1:
 		return mistakef("max_tokens=%d leaves no room for tokens of leases: the engine logs in with one, and keeps one free for its replacement", a.MaxTokens)
 	}

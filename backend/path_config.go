@@ -234,6 +234,9 @@ func (c *config) validate() error {
 	case c.Admin.Username != "" && c.Admin.kind() == "":
 		return mistakef("username without token or password: give one of them, or leave the username out")
 	}
+	if c.Admin.kind() == "" && (c.Admin.RotationPeriod != 0 || c.Admin.RotationSchedule != "") {
+		return mistakef("rotation_period and rotation_schedule need an admin credential: there is nothing to rotate")
+	}
 	if err := c.Admin.validateKept(); err != nil {
 		return err
 	}

@@ -152,5 +152,8 @@ func (b *backend) finding(ctx context.Context, s logical.Storage, of func(*revie
 	if err != nil || last == nil {
 		return "", "", err
 	}
+	if of(last) == nil { // that is when the engine came to life
+		return "", "", nil
+	}
 	return of(last)[name], unix(last.At), nil
 }

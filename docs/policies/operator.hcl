@@ -18,5 +18,6 @@ path "jira/tokens/*" { capabilities = ["read", "list"] }
 path "jira/status" { capabilities = ["read"] }
 path "jira/metrics" { capabilities = ["read"] }
 
-# What an operator of Vault has besides: to mount the engine, and to end its leases.
+# To end its leases. To mount it and to take it down is for who looks after Vault: sys/mounts, sys/plugins.
+path "sys/leases/revoke-prefix/jira" { capabilities = ["update", "sudo"] }
 path "sys/leases/revoke-prefix/jira/*" { capabilities = ["update", "sudo"] }

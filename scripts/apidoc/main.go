@@ -113,6 +113,9 @@ func writePath(b *bytes.Buffer, p *framework.Path) error {
 func writeOperation(b *bytes.Buffer, path, method, command, needs string, op framework.OperationProperties) error {
 	fmt.Fprintf(b, "\n### %s `/v1/jira/%s`\n\n%s A policy needs %s.\n", method, path, op.Summary, needs)
 	path = strings.NewReplacer("accounts/:name", "accounts/ci-bot", ":name", "readonly").Replace(path)
+	if ok := op.Responses[http.StatusOK]; len(ok) > 0 && ok[0].MediaType != "" { // no JSON
+		command = strings.Replace(command, "-format=json", "-format=raw", 1)
+	}
 	fmt.Fprintf(b, "\n    $ vault %s jira/%s", command, strings.TrimSuffix(path, "/"))
 	for _, example := range op.Examples {
 		for _, field := range slices.Sorted(maps.Keys(example.Data)) {
