@@ -311,8 +311,14 @@ func (b *backend) listTokens(ctx context.Context, req *logical.Request, d *frame
 	infos := map[string]any{}
 	var ids []string
 	next := ""
+	// Where only some of a page are wanted, fewer and larger ones are looked at: each
+	// goes through the whole index.
+	size := w.limit
+	if w.entity != "" || w.unused != 0 || w.expiring != 0 {
+		size = mostPage
+	}
 	for after := w.after; next == ""; {
-		page := b.ledger.Page(w.Filter, after, w.limit)
+		page := b.ledger.Page(w.Filter, after, size)
 		for _, id := range page {
 			after = id
 			r, err := b.ledger.Read(ctx, id)
@@ -335,7 +341,7 @@ func (b *backend) listTokens(ctx context.Context, req *logical.Request, d *frame
 				break
 			}
 		}
-		if len(page) < w.limit {
+		if len(page) < size {
 			break
 		}
 	}
