@@ -294,6 +294,15 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		if warnings, err = b.verifyAccount(ctx, c, client, a); err != nil {
 			return nil, err
 		}
+		if a.Exclusive && (before == nil || !before.Exclusive) {
+			tokens, err := client.Tokens(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("listing the tokens of user %q: %w", a.Username, err)
+			}
+			if names := strangersNamed(tokens); len(names) > 0 {
+				warnings = append(warnings, fmt.Sprintf("exclusive: the next revoke or tidy ends what user %q has that the engine did not make: %s", a.Username, strings.Join(names, ", ")))
+			}
+		}
 		// A user who was renamed is the same by his key.
 		moves := before != nil && before.UserKey != a.UserKey
 		if before != nil && a.Type == accountTypeOAuth2 { // what its tokens are revoked with

@@ -491,7 +491,10 @@ func TestWhenAScheduleIsDue(t *testing.T) {
 func TestAnExclusiveAccountThatLogsInWithItsOwnToken(t *testing.T) {
 	e := rotatable(t, jiratest.Options{})
 	e.rotate("rotate-account/ci-bot")
-	e.write("accounts/ci-bot", map[string]any{"exclusive": true})
+	resp := e.write("accounts/ci-bot", map[string]any{"exclusive": true})
+	if resp == nil || !strings.Contains(strings.Join(resp.Warnings, " "), "did not make: made by hand") {
+		t.Errorf("warned of what will be ended: %+v", resp)
+	}
 	lease := e.issue("readonly", nil)
 	e.sibling(lease, "mine")
 	e.revoke(lease.Secret)
