@@ -93,16 +93,12 @@ func (b *backend) verifyOrgKey(ctx context.Context, s logical.Storage, site *jir
 	if c.Admin.Token == "" {
 		return nil, nil
 	}
-	names, err := s.List(ctx, accountsPrefix)
+	all, err := b.allAccounts(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		a, err := load[account](ctx, &b.decoded, s, accountsPrefix+name)
-		if err != nil {
-			return nil, err
-		}
-		if a == nil || a.Type != accountTypeAPIToken {
+	for name, a := range all {
+		if a.Type != accountTypeAPIToken {
 			continue
 		}
 		client, err := c.as(site, a)

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"vault-plugin-secrets-jira/backend/ledger"
@@ -165,23 +164,4 @@ func (b *backend) oldestDebt(ctx context.Context) (oldest time.Duration) {
 		}
 	}
 	return oldest
-}
-
-// allAccounts are the accounts that there are, by name.
-func (b *backend) allAccounts(ctx context.Context, s logical.Storage) (map[string]*account, error) {
-	names, err := s.List(ctx, accountsPrefix)
-	if err != nil {
-		return nil, err
-	}
-	all := make(map[string]*account, len(names))
-	for _, name := range names {
-		a, err := load[account](ctx, &b.decoded, s, accountsPrefix+name)
-		if err != nil {
-			return nil, err
-		}
-		if a != nil {
-			all[name] = a
-		}
-	}
-	return all, nil
 }

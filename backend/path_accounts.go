@@ -246,19 +246,34 @@ func (b *backend) loginOf(ctx context.Context, s logical.Storage, name string) (
 	return c.adminAsAccount(), nil
 }
 
-// accountOf returns the name of the account, other than except, that c's user
-// is, or "".
-func (b *backend) accountOf(ctx context.Context, s logical.Storage, c *credential, except string) (string, error) {
+// allAccounts are the accounts that there are, by name.
+func (b *backend) allAccounts(ctx context.Context, s logical.Storage) (map[string]*account, error) {
 	names, err := s.List(ctx, accountsPrefix)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
+	all := make(map[string]*account, len(names))
 	for _, name := range names {
 		a, err := load[account](ctx, &b.decoded, s, accountsPrefix+name)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		if name != except && a != nil && a.sameUser(c) {
+		if a != nil {
+			all[name] = a
+		}
+	}
+	return all, nil
+}
+
+// accountOf returns the name of the account, other than except, that c's user
+// is, or "".
+func (b *backend) accountOf(ctx context.Context, s logical.Storage, c *credential, except string) (string, error) {
+	all, err := b.allAccounts(ctx, s)
+	if err != nil {
+		return "", err
+	}
+	for name, a := range all {
+		if name != except && a.sameUser(c) {
 			return name, nil
 		}
 	}

@@ -235,13 +235,7 @@ func (b *backend) deleteStaticRole(ctx context.Context, req *logical.Request, d 
 		return nil, err
 	}
 	b.settleAccounts(ctx, req, false, r.Account)
-	left := 0
-	for _, id := range b.ledger.IDs(r.Account) {
-		if have, err := b.ledger.Read(ctx, id); err == nil && have.Role == staticName(name) {
-			left++
-		}
-	}
-	if left > 0 {
+	if left := len(b.ledger.Page(ledger.Filter{Account: r.Account, Role: staticName(name)}, "", mostPage)); left > 0 {
 		return warned([]string{fmt.Sprintf("%d tokens of it are not proven gone from Jira yet: the engine goes on trying", left)}), nil
 	}
 	return nil, nil
