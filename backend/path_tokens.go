@@ -247,17 +247,17 @@ func (b *backend) revokeToken(ctx context.Context, req *logical.Request, d *fram
 		return nil, mistakef("nobody holds it: the engine asks Jira whether it is there, and ends it")
 	}
 	log := b.log(req).With("id", r.ID, "role", r.Role, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name)
-	if err := b.ledger.Owe(ctx, r.ID, ""); errors.Is(err, ledger.ErrMissing) {
+	if err := b.ledger.Recall(ctx, r.ID, patience+undoing); errors.Is(err, ledger.ErrMissing) {
 		return nil, nil // its lease has ended this moment
 	} else if err != nil {
 		return nil, err
 	}
+	r.Recalled = true
 	if err := b.endNow(ctx, log, req.Storage, r); err != nil {
 		log.Warn("a token could not be revoked", "error", err)
 		return warned([]string{fmt.Sprintf("Jira has not ended it yet, and the engine goes on trying: %v", err)}), nil
 	}
-	err = b.ledger.End(ctx, r.ID)
-	if state := (*ledger.StateError)(nil); err != nil && !errors.Is(err, ledger.ErrMissing) && !errors.As(err, &state) {
+	if err := b.ledger.Gone(ctx, r); err != nil {
 		return nil, err // the token is gone, and the worker finds that
 	}
 	log.Info("token revoked before its lease is over", "by", req.DisplayName)

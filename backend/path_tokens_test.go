@@ -185,12 +185,58 @@ func TestRevokingAToken(t *testing.T) {
 	e.sites.forget("ci-bot")
 	e.pass(time.Minute)
 	e.settled()
+	if len(e.alive()) != 0 || e.read("tokens/" + id(lease))["state"] != "ended" {
+		t.Error("its lease outlasts its record")
+	}
+	e.jira.ResetCalls()
+	if err := e.revokeQueued(lease.Secret); err != nil || len(e.jira.Calls()) != 0 {
+		t.Errorf("%v, with %d calls", err, len(e.jira.Calls()))
+	}
 	e.nothingHeld()
+
+	// The same, and its account is deleted by force: nobody is left to wait for its lease.
+	lease = e.issue("readonly", nil)
+	remove = e.jira.Fault(jiratest.Fault{Times: -1, Do: jiratest.Answer, Status: 500})
+	e.must(logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+	remove()
+	e.pass(time.Minute)
+	e.settled()
+	if err := e.revokeQueued(lease.Secret); err != nil {
+		t.Error(err)
+	}
+	e.nothingHeld()
+	if left, err := e.storage.List(t.Context(), retiredPrefix); err != nil || len(left) != 0 {
+		t.Errorf("kept, sealed: %v, %v", left, err)
+	}
+	e.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")})
+	e.write("roles/readonly", map[string]any{"accounts": "ci-bot", "ttl": "1h", "max_ttl": "24h"})
 
 	// It stands in nobody's way.
 	e.must(logical.UpdateOperation, "tokens/"+id(e.issue("readonly", nil))+"/revoke", nil)
 	e.must(logical.DeleteOperation, "roles/readonly", nil)
 	e.must(logical.DeleteOperation, "accounts/ci-bot", nil)
+	e.nothingHeld()
+}
+
+// The worker, which a debt wakes, leaves to a revoke what that is about to end.
+func TestRevokingATokenAlone(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.works()
+	lease := e.issue("readonly", nil)
+	e.jira.ResetCalls()
+	e.jira.Fault(jiratest.Fault{Method: "DELETE", Do: jiratest.Slow, Delay: 100 * time.Millisecond})
+	e.must(logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+	if calls := e.jira.Calls(); len(calls) != 1 {
+		t.Errorf("it took %d calls: %v", len(calls), calls)
+	}
+	if state := e.read("tokens/" + id(lease))["state"]; state != "ended" {
+		t.Errorf("it is %v", state)
+	}
+	if err := e.revokeQueued(lease.Secret); err != nil {
+		t.Error(err)
+	}
 	e.nothingHeld()
 }
 

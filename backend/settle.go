@@ -282,7 +282,7 @@ func (b *backend) pay(ctx context.Context, log hclog.Logger, client *jira.Client
 	if err := b.end(ctx, log, b.storage, client, r); err != nil {
 		return b.notEnded(log, r, r.TokenID, err)
 	}
-	if err := b.ledger.Forget(ctx, r.ID); err != nil {
+	if err := b.ledger.Gone(ctx, r); err != nil {
 		return err
 	}
 	b.metrics.settled.WithLabelValues(unretired(r.Account)).Inc()

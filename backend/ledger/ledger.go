@@ -87,6 +87,9 @@ type Record struct {
 	LeaseEnd   Time `json:"lease_end,omitempty"` // never earlier than Vault's own idea of it
 	Expires    Time `json:"expires,omitempty"`   // when Jira ends it by itself; zero: never, or not known
 	OwedAt     Time `json:"owed_at,omitempty"`   // since when it has to go
+	// Recalled tells that somebody ended it before its lease: its record outlasts it,
+	// as ended, until that is over.
+	Recalled bool `json:"recalled,omitempty"`
 	// SoughtAt is when an intended credential was first looked for in Jira
 	// and proven absent. A late request may still make it, so the record
 	// stays, but it no longer counts as held.
@@ -386,6 +389,21 @@ func (l *Ledger) Take(ctx context.Context, id, tokenID string, wait time.Duratio
 	})
 }
 
+// Recall is [Ledger.Take] of a credential that a lease holds and will go on
+// holding: its record outlasts it. Where no lease ever held it the error is a
+// [StateError].
+func (l *Ledger) Recall(ctx context.Context, id string, wait time.Duration) error {
+	return l.change(ctx, id, func(r *Record) error {
+		if r.NeverIssued() || r.State == Ended {
+			return &StateError{ID: id, Have: r.State}
+		}
+		l.index.hold(r, At(l.now().Add(wait)))
+		r.owe(l.now(), "")
+		r.Recalled = true
+		return nil
+	})
+}
+
 // Found writes that the credential of a lost mint was found in Jira, as
 // tokenID, and has to go. A [StateError] says that it was issued after all.
 func (l *Ledger) Found(ctx context.Context, id, tokenID string) error {
@@ -423,27 +441,36 @@ func (r *Record) owe(now time.Time, tokenID string) {
 	}
 }
 
-// End writes that an owed credential is proven gone, and that a lease may hold it
-// until then. It is not held any more, but the record stays, to tell the lease's own
-// revoke, until that, or somebody who finds it over, forgets it.
-func (l *Ledger) End(ctx context.Context, id string) error {
-	return l.change(ctx, id, func(r *Record) error {
-		if r.State != Owed || r.NeverIssued() {
-			return &StateError{ID: id, Have: r.State}
+// Gone writes that r's credential is proven gone. Its record is forgotten, unless it
+// was recalled and its lease is not over: then it stays as ended and takes no place,
+// to tell the lease's own revoke, until that, or somebody who finds it over, forgets
+// it. r is as the caller read it. Where it is forgotten already, that is success.
+func (l *Ledger) Gone(ctx context.Context, r *Record) error {
+	if !r.Recalled || r.Over(l.now()) {
+		return l.Forget(ctx, r.ID)
+	}
+	err := l.change(ctx, r.ID, func(r *Record) error {
+		if r.State == Ended {
+			return errUnchanged
 		}
 		r.State = Ended
 		return nil
 	})
+	if errors.Is(err, ErrMissing) {
+		return nil
+	}
+	return err
 }
 
 // Move writes that another account, in the engine's words, looks after the
-// record from now on, and that what a lease holds has to go.
+// record from now on, and that what a lease holds has to go. It outlasts no lease:
+// who looks after it is to be rid of it.
 func (l *Ledger) Move(ctx context.Context, id, account string) error {
 	return l.change(ctx, id, func(r *Record) error {
 		if r.State == Issued {
 			r.owe(l.now(), "")
 		}
-		r.Account = account
+		r.Account, r.Recalled = account, false
 		return nil
 	})
 }

@@ -274,7 +274,9 @@ type model struct {
 	hold    ledger.Time // not due before
 }
 
-func (m *model) held() bool { return m.State != ledger.Intended || m.SoughtAt == 0 }
+func (m *model) held() bool {
+	return m.State != ledger.Ended && (m.State != ledger.Intended || m.SoughtAt == 0)
+}
 
 // settle is when the record is due after it has changed.
 func (m *model) settle(now time.Time) {
@@ -287,7 +289,7 @@ func (m *model) settle(now time.Time) {
 	switch {
 	case m.minting:
 		m.due = -1
-	case m.State == ledger.Issued:
+	case m.State == ledger.Issued, m.State == ledger.Ended:
 		m.due = m.LeaseEnd + 30_000
 	case m.State == ledger.Intended && m.SoughtAt != 0:
 		m.due = ledger.At(now.Add(max(time.Minute, now.Sub(m.IntendedAt.Time())/10)))
@@ -316,7 +318,7 @@ func TestIndexAgainstAModel(t *testing.T) {
 		before := f.Next()
 		f.told()
 		ids := slices.Sorted(maps.Keys(known))
-		op := random.IntN(13)
+		op := random.IntN(15)
 		if len(ids) < 5 {
 			op = 0
 		}
@@ -390,7 +392,7 @@ func TestIndexAgainstAModel(t *testing.T) {
 		case 8:
 			to := accounts[random.IntN(3)]
 			wrote(f.Move(ctx, m.ID, to), func() {
-				m.Account = to
+				m.Account, m.Recalled = to, false
 				if m.State == ledger.Issued {
 					owe()
 				}
@@ -411,6 +413,24 @@ func TestIndexAgainstAModel(t *testing.T) {
 			m.hold = ledger.At(f.now.Add(wait))
 			wrote(f.Take(ctx, m.ID, "", wait), owe)
 		case 12:
+			wait := time.Duration(random.IntN(60)) * time.Second
+			if m.IssuedAt != 0 && m.State != ledger.Ended {
+				m.hold = ledger.At(f.now.Add(wait))
+			}
+			wrote(f.Recall(ctx, m.ID, wait), func() { owe(); m.Recalled = true })
+		case 13:
+			if m.State != ledger.Owed {
+				break
+			}
+			if r := *m.Record; !m.Recalled || r.Over(f.now) {
+				if err := f.Gone(ctx, &r); err != nil {
+					t.Fatal(err)
+				}
+				delete(known, m.ID)
+			} else {
+				wrote(f.Gone(ctx, &r), func() { m.State = ledger.Ended })
+			}
+		case 14:
 			if random.IntN(2) == 0 {
 				if err := f.Forget(ctx, m.ID); err != nil {
 					t.Fatal(err)
@@ -446,7 +466,7 @@ func (f *fixture) agrees(t *testing.T, step, op int, accounts []string, known ma
 			if m.held() {
 				held++
 			}
-			if m.State != ledger.Issued && !m.minting {
+			if m.State != ledger.Issued && m.State != ledger.Ended && !m.minting {
 				sought = append(sought, id)
 				if m.held() {
 					unsettled = append(unsettled, id)
