@@ -180,7 +180,7 @@ func (m *mint) endUnread(ctx context.Context, secret string) error {
 
 // revokeAccess ends the lease of an access token. Where the token cannot be
 // revoked, that is all it does, and the log says how long the token lives.
-func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lease, queued bool) error {
+func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lease, queued bool) (result string, err error) {
 	log := b.log(req).With("id", l.ID, "role", l.Role, "account", l.Account, "token_name", l.TokenName, "expires_at", l.ExpiresAt)
 	secret, _ := req.Data["token"].(string)   // Vault keeps what was answered, and the engine no copy
 	name, owed := l.Account, time.Duration(0) // for how long it has been
@@ -192,41 +192,41 @@ func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lea
 	}
 	c, a, err := b.serviceOf(ctx, req.Storage, name)
 	if err != nil {
-		return err
+		return "", err
 	}
 	expires, _ := time.Parse(time.RFC3339, l.ExpiresAt) // our own; zero is long ago
 	if a == nil || a.RevocationURL == "" || secret == "" || !b.now().Before(expires) {
 		if err := b.ledger.Forget(ctx, l.ID); err != nil {
-			return err
+			return "", err
 		}
 		log.Info("the lease of an access token has ended: the token cannot be revoked, and ends by itself")
-		return nil
+		return resultExpires, nil
 	}
 	client, err := b.client(ctx, req.Storage, name)
 	if err != nil {
-		return err
+		return "", err
 	}
 	api, err := c.api(client.Site())
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := endAccess(ctx, client.Site(), api, a.RevocationURL, a.grant(c, ""), secret); err != nil {
 		err = fmt.Errorf("revoking as account %q: %w", l.Account, err)
 		if e := b.owe(ctx, l); e != nil {
-			return fmt.Errorf("%w; nor could the debt be written: %w", err, e)
+			return "", fmt.Errorf("%w; nor could the debt be written: %w", err, e)
 		}
 		if queued && owed >= takenOver {
 			log.Warn("an access token could not be revoked: it ends by itself, and Vault may drop the lease", "error", err)
-			return nil
+			return resultExpires, nil
 		}
 		log.Warn("an access token could not be revoked", "error", err)
-		return err
+		return "", err
 	}
 	if err := b.ledger.Forget(ctx, l.ID); err != nil {
-		return err
+		return "", err
 	}
 	log.Info("access token revoked")
-	return nil
+	return resultDone, nil
 }
 
 // serviceOf returns the config and the account of that name, be it retired, and

@@ -53,6 +53,7 @@ type backend struct {
 
 	logger  atomic.Pointer[mounted]
 	metrics *metrics
+	events  events
 	checks  checks
 
 	// resources keeps config, accounts and roles in step with each other and

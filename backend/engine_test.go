@@ -59,6 +59,7 @@ type engine struct {
 	storage *storage
 	system  *logical.StaticSystemView
 	log     *logBuffer
+	told    *told
 	clock   *atomic.Int64 // what the engine's clock is ahead of the machine's, in ns
 }
 
@@ -77,6 +78,7 @@ func start(t *testing.T, o jiratest.Options) *engine {
 		storage: &storage{Storage: &logical.InmemStorage{}},
 		system:  &logical.StaticSystemView{DefaultLeaseTTLVal: testDefaultTTL, MaxLeaseTTLVal: testMaxTTL, PluginEnvironment: &logical.PluginEnvironment{VaultVersion: "1.21.1"}},
 		log:     &logBuffer{},
+		told:    &told{},
 		clock:   &atomic.Int64{},
 	}
 	e.jira.AddUser(jiratest.User{Name: "ci-bot"})
@@ -85,6 +87,7 @@ func start(t *testing.T, o jiratest.Options) *engine {
 	e.mount()
 	t.Cleanup(func() {
 		e.Cleanup(context.Background()) // the test's own is over
+		e.told.in(e.log)
 		e.log.holds(t, e.jira.Secrets())
 	})
 	return e
@@ -104,11 +107,15 @@ func (e *engine) setup() {
 	e.t.Helper()
 	e.backend = newBackend(e.storage, func() time.Time { return time.Now().Add(time.Duration(e.clock.Load())) })
 	e.sites.pause = time.Microsecond
+	if e.told == nil {
+		e.told = &told{}
+	}
 	e.rotations.tends = true // by whoever calls [engine.tended]
 	err := e.Setup(e.t.Context(), &logical.BackendConfig{
-		StorageView: e.storage,
-		System:      e.system,
-		Logger:      hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: e.log}),
+		StorageView:  e.storage,
+		System:       e.system,
+		EventsSender: e.told,
+		Logger:       hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: e.log}),
 	})
 	if err != nil {
 		e.t.Fatal(err)

@@ -220,7 +220,9 @@ func (b *backend) giveUp(ctx context.Context, accounts ...string) error {
 			// An access token only its own end ends: nobody could pay that debt.
 			// What the engine logs in with goes last.
 			if err == nil && r.State == ledger.Issued && r.Type != credentialTypeOAuth2 && r.Kept != ledger.KeptOwn {
-				err = b.ledger.Owe(ctx, id, "")
+				if err = b.ledger.Owe(ctx, id, ""); err == nil {
+					b.debt(r, "it was given up by force, or with the mount")
+				}
 			}
 			if err != nil && !errors.Is(err, ledger.ErrMissing) {
 				return err

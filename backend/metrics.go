@@ -20,6 +20,7 @@ type metrics struct {
 	renewals  *prometheus.CounterVec
 	revokes   *prometheus.CounterVec
 	rotations *prometheus.CounterVec
+	debts     *prometheus.CounterVec
 	settled   *prometheus.CounterVec
 	panics    prometheus.Counter
 	calls     *prometheus.CounterVec
@@ -28,8 +29,10 @@ type metrics struct {
 
 // The results that are counted.
 const (
-	resultDone   = "success"
-	resultFailed = "error"
+	resultDone      = "success"
+	resultFailed    = "error"
+	resultTakenOver = "taken_over" // of a revoke: Vault may drop the lease, and the engine goes on trying
+	resultExpires   = "expires"    // likewise: what it held cannot be revoked, and ends by itself
 )
 
 func resultOf(err error) string {
@@ -49,9 +52,10 @@ func newMetrics(b *backend) *metrics {
 		registry:  prometheus.NewRegistry(),
 		mints:     counter("mints_total", "Credentials that readers asked for, by role and how that went.", "role", "result"),
 		renewals:  counter("renewals_total", "Renewals of leases, by role and how that went.", "role", "result"),
-		revokes:   counter("revokes_total", "Revokes of leases, by role and how that went. Success is that the token is proven gone.", "role", "result"),
+		revokes:   counter("revokes_total", "Revokes of leases, by role and how that went. success: the token is proven gone. taken_over: Vault dropped the lease, and the engine goes on trying. expires: an access token, which ends by itself.", "role", "result"),
 		rotations: counter("rotations_total", "Rotations of the engine's own credentials and of static roles, by what is rotated.", "of", "result"),
-		settled:   counter("debts_settled_total", "Tokens that the worker ended which nobody was waiting for any more, by account.", "account"),
+		debts:     counter("debts_total", "Tokens of leases that had to go and that Jira did not end at once, by account.", "account"),
+		settled:   counter("debts_settled_total", "Such tokens that were ended since, by account.", "account"),
 		calls:     counter("jira_requests_total", "Calls to Jira, by method and class of the answer; none is without an answer.", "method", "class"),
 		panics:    prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "panics_total", Help: "Panics that were caught. Each is a bug: the log has it."}),
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -59,7 +63,7 @@ func newMetrics(b *backend) *metrics {
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20},
 		}, []string{"method"}),
 	}
-	m.registry.MustRegister(m.mints, m.renewals, m.revokes, m.rotations, m.settled, m.calls, m.panics, m.took, &present{b: b})
+	m.registry.MustRegister(m.mints, m.renewals, m.revokes, m.rotations, m.debts, m.settled, m.calls, m.panics, m.took, &present{b: b})
 	return m
 }
 

@@ -252,6 +252,7 @@ func (b *backend) notMinted(ctx context.Context, req *logical.Request, m *mint, 
 	if made {
 		if e := b.settle(ctx, b.log(req), m.client, r.ID); e != nil {
 			b.log(req).Warn("a token may have been made; its intent stays in the ledger", "id", r.ID, "account", r.Account, "token_name", r.Name, "error", e)
+			b.debt(r, "it may have been made: "+e.Error())
 		}
 		return err
 	}
@@ -294,6 +295,7 @@ func (b *backend) takeBack(ctx context.Context, req *logical.Request, m *mint, s
 	}
 	if err := b.end(ctx, b.log(req), req.Storage, m.client, r); err != nil {
 		b.log(req).Warn("a token that nobody received could not be deleted; the ledger keeps it", "id", r.ID, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name, "error", err)
+		b.debt(r, err.Error())
 		if err := b.ledger.Owe(ctx, r.ID, r.TokenID); err != nil {
 			b.log(req).Warn("nor could that be written; its intent stays in the ledger", "id", r.ID, "error", err)
 		}

@@ -89,6 +89,7 @@ func (b *backend) pathAccounts() *framework.Path {
 		ExistenceCheck: exists(accountsPrefix),
 		Operations: b.operations(resource{
 			suffix: "account",
+			event:  "account",
 			what:   "an account",
 			read:   b.readAccount, write: b.writeAccount, remove: b.deleteAccount,
 			forwardReads: true, // only the active node knows what is held

@@ -109,6 +109,7 @@ func (b *backend) pathConfig() *framework.Path {
 		ExistenceCheck: exists(configKey),
 		Operations: b.operations(resource{
 			suffix: "configuration",
+			event:  "config",
 			what:   "the configuration",
 			read:   b.readConfig, write: b.writeConfig, remove: b.deleteConfig,
 			forwardReads: true, // only the active node knows what has failed

@@ -103,6 +103,9 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 		}
 	}
 	b.metrics.mints.WithLabelValues(name, resultOf(err)).Inc()
+	if err != nil {
+		b.event(eventCreate, req.Path, err, "role", name, "request_id", req.ID)
+	}
 	return resp, err
 }
 
@@ -129,8 +132,10 @@ func (b *backend) issue(ctx context.Context, req *logical.Request, d *framework.
 	if ctx.Err() != nil {
 		return nil, b.takeBack(ctx, req, m, secret, fmt.Errorf("the reader is gone: %w", context.Cause(ctx)))
 	}
-	b.log(req).Info("token issued", "role", name, "account", m.record.Account, "token_id", token.ID, "token_name", token.Name, "request_id", req.ID)
 	l := m.lease()
+	kept := l.encode() // its values go into the log and the answer as they are, which saves a tenth of what a mint allocates
+	b.log(req).Info("token issued", "role", kept["role"], "account", kept["account"], "token_id", kept["token_id"], "token_name", kept["token_name"], "request_id", req.ID)
+	b.eventOf(eventCreate, req.Path, m.record, nil, "request_id", req.ID)
 	revocable, renewable := true, true
 	if l.Type == credentialTypeOAuth2 {
 		revocable, renewable = m.revocationURL != "", false
@@ -144,16 +149,16 @@ func (b *backend) issue(ctx context.Context, req *logical.Request, d *framework.
 		Data: map[string]any{
 			"token":      secret,
 			"token_type": "Bearer",
-			"token_id":   l.TokenID,
-			"token_name": l.TokenName,
-			"username":   l.Username,
+			"token_id":   kept["token_id"],
+			"token_name": kept["token_name"],
+			"username":   kept["username"],
 			"url":        m.api.URL(),
-			"expires_at": l.ExpiresAt,
+			"expires_at": kept["expires_at"],
 			"revocable":  revocable,
 		},
 		Secret: &logical.Secret{
 			LeaseOptions: logical.LeaseOptions{TTL: m.ttl, MaxTTL: m.max, Renewable: renewable},
-			InternalData: l.encode(),
+			InternalData: kept,
 		},
 	}
 	if l.Type == credentialTypeOAuth2 || l.Type == credentialTypeAPIToken {

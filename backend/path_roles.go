@@ -125,6 +125,7 @@ func (b *backend) pathRoles() *framework.Path {
 		ExistenceCheck: exists(rolesPrefix),
 		Operations: b.operations(resource{
 			suffix: "role",
+			event:  "role",
 			what:   "a role",
 			read:   b.readRole, write: b.writeRole, remove: b.deleteRole,
 			answer: answerFields(fields, map[string]*framework.FieldSchema{

@@ -39,6 +39,7 @@ func (b *backend) pathStaticRoles() *framework.Path {
 		ExistenceCheck: exists(staticRolesPrefix),
 		Operations: b.operations(resource{
 			suffix: "static-role",
+			event:  "static-role",
 			what:   "a static role",
 			read:   b.readStaticRole, write: b.writeStaticRole, remove: b.deleteStaticRole,
 			forwardReads: true, // only the active node knows what has failed

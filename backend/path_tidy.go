@@ -140,6 +140,7 @@ func (b *backend) pathAutoTidy() *framework.Path {
 		ExistenceCheck: exists(autoTidyKey),
 		Operations: b.operations(resource{
 			suffix: "auto-tidy-configuration",
+			event:  "auto-tidy",
 			what:   "the configuration of automatic tidies",
 			read:   b.readAutoTidy, write: b.writeAutoTidy, remove: b.deleteAutoTidy,
 			answer:  answerFields(fields, nil),

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,14 +80,13 @@ func recordExample() map[string]any {
 	}
 }
 
-// data is r for the API.
+// typeOf is the type of r's credential, in the API's words.
+func typeOf(r *ledger.Record) string { return cmp.Or(r.Type, credentialTypePAT) }
+
+// recordData is r for the API.
 func recordData(r *ledger.Record) map[string]any {
-	kind := r.Type
-	if kind == "" {
-		kind = credentialTypePAT
-	}
 	return map[string]any{
-		"id": r.ID, "state": string(r.State), "type": kind, "kept": string(r.Kept), "role": r.Role, "account": r.Account, "username": r.Username,
+		"id": r.ID, "state": string(r.State), "type": typeOf(r), "kept": string(r.Kept), "role": r.Role, "account": r.Account, "username": r.Username,
 		"token_id": r.TokenID, "token_name": r.Name,
 		"issued_at": rfc3339(r.IssuedAt.Time()), "lease_end": rfc3339(r.LeaseEnd.Time()), "expires_at": rfc3339(r.Expires.Time()), "owed_since": rfc3339(r.OwedAt.Time()),
 		"entity_id": r.Reader.EntityID, "display_name": r.Reader.DisplayName, "remote_address": r.Reader.RemoteAddress, "request_id": r.Reader.RequestID, "metadata": r.Reader.Metadata,
@@ -255,12 +255,20 @@ func (b *backend) revokeToken(ctx context.Context, req *logical.Request, d *fram
 	r.Recalled = true
 	if err := b.endNow(ctx, log, req.Storage, r); err != nil {
 		log.Warn("a token could not be revoked", "error", err)
+		if r.State != ledger.Owed { // as it was read
+			b.debt(r, err.Error())
+		}
+		b.eventOf(eventRevoke, req.Path, r, err)
 		return warned([]string{fmt.Sprintf("Jira has not ended it yet, and the engine goes on trying: %v", err)}), nil
 	}
 	if err := b.ledger.Gone(ctx, r); err != nil {
 		return nil, err // the token is gone, and the worker finds that
 	}
+	if r.State == ledger.Owed { // as it was read
+		b.paid(r)
+	}
 	log.Info("token revoked before its lease is over", "by", req.DisplayName)
+	b.eventOf(eventRevoke, req.Path, r, nil)
 	return nil, nil
 }
 

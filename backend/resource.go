@@ -19,6 +19,7 @@ const operationPrefix = "jira"
 // as a whole: the config, an account, a role.
 type resource struct {
 	suffix string // of its operations' OpenAPI names
+	event  string // what starts the names of its events
 	what   string // in sentences
 
 	read, write, remove framework.OperationFunc
@@ -35,7 +36,7 @@ type resource struct {
 func (b *backend) operations(r resource) map[logical.Operation]framework.OperationHandler {
 	writing := func(verb, summary string, sample map[string]any) *framework.PathOperation {
 		return &framework.PathOperation{
-			Callback:                    b.edge(r.write),
+			Callback:                    b.edge(b.telling(r.event, r.write)),
 			Summary:                     summary,
 			Examples:                    []framework.RequestExample{{Description: summary, Data: sample}},
 			Responses:                   written(),
@@ -58,7 +59,7 @@ func (b *backend) operations(r resource) map[logical.Operation]framework.Operati
 			ForwardPerformanceSecondary: r.forwardReads,
 		},
 		logical.DeleteOperation: &framework.PathOperation{
-			Callback:                    b.edge(r.remove),
+			Callback:                    b.edge(b.telling(r.event, r.remove)),
 			Summary:                     "Delete " + r.what + ".",
 			Responses:                   written(),
 			ForwardPerformanceStandby:   true,

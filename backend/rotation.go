@@ -352,6 +352,7 @@ func (b *backend) rotateKept(ctx context.Context, req *logical.Request, k *keepe
 	}
 	b.rotations.judge(k.name, err, b.now())
 	b.metrics.rotations.WithLabelValues(k.name, resultOf(err)).Inc()
+	b.eventOfRotation(k, err)
 	if err != nil {
 		return nil, fmt.Errorf("rotating %s: %w", k.what(), err)
 	}

@@ -118,6 +118,7 @@ func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *frame
 	}
 	resp, err := b.renew(ctx, req, l)
 	b.metrics.renewals.WithLabelValues(l.Role, resultOf(err)).Inc()
+	b.eventOfLease(eventRenew, l, err)
 	return resp, err
 }
 
@@ -186,16 +187,19 @@ func (b *backend) revokeLease(ctx context.Context, req *logical.Request, queued 
 	if err != nil {
 		return err
 	}
-	err = b.revokeHeld(ctx, req, l, queued)
-	result := resultOf(err)
-	if err == nil && b.ledger.State(l.ID) == ledger.Owed {
-		result = "taken_over" // by the engine, from Vault
+	result, err := b.revokeHeld(ctx, req, l, queued)
+	if err != nil {
+		result = resultFailed
 	}
 	b.metrics.revokes.WithLabelValues(l.Role, result).Inc()
+	if err != nil || result == resultDone { // nothing is told to be revoked that lives
+		b.eventOfLease(eventRevoke, l, err)
+	}
 	return err
 }
 
-func (b *backend) revokeHeld(ctx context.Context, req *logical.Request, l *lease, queued bool) error {
+// revokeHeld is revokeLease, and tells how it went where it did not fail.
+func (b *backend) revokeHeld(ctx context.Context, req *logical.Request, l *lease, queued bool) (result string, err error) {
 	if l.Type == credentialTypeOAuth2 {
 		return b.revokeAccess(ctx, req, l, queued)
 	}
@@ -205,21 +209,21 @@ func (b *backend) revokeHeld(ctx context.Context, req *logical.Request, l *lease
 	switch {
 	case err == nil && r.State == ledger.Ended: // somebody ended it before
 		if err := b.ledger.Forget(ctx, l.ID); err != nil {
-			return err
+			return "", err
 		}
 		log.Info("the lease of a token that was ended before is over")
-		return nil
+		return resultDone, nil
 	case err != nil: // none, or none to be had: the lease's data is enough
 		if r, err = l.record(); err != nil {
-			return err
+			return "", err
 		}
 	case r.State == ledger.Owed && queued && !tainted:
 		// A clock that was set back does not make a debt young again.
 		if owed := b.now().Sub(r.OwedAt.Time()); owed.Abs() < takenOver {
-			return retryLater("the token is still to be ended in Jira: the engine goes on trying, and the log says why it failed")
+			return "", retryLater("the token is still to be ended in Jira: the engine goes on trying, and the log says why it failed")
 		}
 		log.Warn("Jira has not ended a token yet: the engine goes on trying, and Vault may drop the lease", "owed_since", r.OwedAt.Time())
-		return nil
+		return resultTakenOver, nil
 	default:
 		if r.TokenID == "" {
 			r.TokenID = l.TokenID
@@ -230,31 +234,37 @@ func (b *backend) revokeHeld(ctx context.Context, req *logical.Request, l *lease
 			// renewed it, but it cannot write either. Our own date of the end
 			// tells nothing, for Vault's may be earlier.
 			if err := b.ledger.Take(ctx, l.ID, l.TokenID, patience+undoing); err != nil && !errors.Is(err, ledger.ErrMissing) {
-				return err
+				return "", err
 			}
 		}
 	}
 	if err := b.endNow(ctx, log, req.Storage, r); err != nil {
 		if b.endedBefore(ctx, req.Storage, l) {
 			log.Warn("token ended before, and its account or the config deleted since")
-			return nil
+			return resultDone, nil
 		}
 		if e := b.owe(ctx, l); e != nil {
 			err = fmt.Errorf("%w; nor could the debt be written: %w", err, e)
 		}
 		log.Warn("a token could not be revoked", "error", err)
-		return err
+		if r.State != ledger.Owed { // as it was read
+			b.debt(r, err.Error())
+		}
+		return "", err
 	}
 	if err := b.ledger.Forget(ctx, l.ID); err != nil {
 		log.Warn("a token is revoked, but its record could not be removed", "error", err)
-		return err
+		return "", err
+	}
+	if r.State == ledger.Owed { // as it was read
+		b.paid(r)
 	}
 	log.Info("token revoked")
 	if n := b.unpaid(); tainted && n > 0 {
 		// Once the last lease is gone, Vault wipes the ledger.
-		return retryLater(fmt.Sprintf("this token is revoked, but %d others are still to be ended in Jira: disable the engine again when they are, the log says why they are not", n))
+		return "", retryLater(fmt.Sprintf("this token is revoked, but %d others are still to be ended in Jira: disable the engine again when they are, the log says why they are not", n))
 	}
-	return nil
+	return resultDone, nil
 }
 
 // endedBefore tells whether l's token was proven gone before: by a revoke that

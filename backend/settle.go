@@ -107,6 +107,7 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 			switch {
 			case err == nil:
 				log.Warn("a lease is over, and Vault has not revoked it: its token is ended now", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "lease_end", r.LeaseEnd.Time())
+				b.debt(r, "its lease is over, and Vault has not revoked it")
 				r.OwedAt = ledger.At(now)
 				owed = append(owed, r)
 			case errors.As(err, &state):
@@ -214,6 +215,7 @@ func (b *backend) settleLost(ctx context.Context, log hclog.Logger, client *jira
 	if err := b.ledger.Forget(ctx, r.ID); err != nil {
 		return err
 	}
+	b.paid(r)
 	log.Info("a lost mint is settled", "id", r.ID, "token_name", r.Name, "tokens_ended", len(made))
 	return nil
 }
@@ -285,7 +287,7 @@ func (b *backend) pay(ctx context.Context, log hclog.Logger, client *jira.Client
 	if err := b.ledger.Gone(ctx, r); err != nil {
 		return err
 	}
-	b.metrics.settled.WithLabelValues(unretired(r.Account)).Inc()
+	b.paid(r)
 	log.Info("a token that was owed is ended", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "owed_for", b.now().Sub(r.OwedAt.Time()).Round(time.Second))
 	return nil
 }

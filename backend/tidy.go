@@ -192,6 +192,7 @@ func (b *backend) runTidy(ctx context.Context, s tidyStatus) {
 	log.Info("tidy ended", "state", s.State, "error", s.Error, "tokens", s.Tokens,
 		"orphans", s.Orphans.Count, "orphans_deleted", s.Orphans.Done, "lost", s.Lost.Count, "lost_forgotten", s.Lost.Done,
 		"siblings", s.Siblings.Count, "other_mounts", s.OtherMounts.Count)
+	b.eventOfTidy(&s)
 	keep, cancel := undo(ctx)
 	defer cancel()
 	if err := store(keep, b.storage, tidyStatusKey, s); err != nil {
