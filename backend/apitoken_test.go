@@ -378,14 +378,14 @@ func TestAnAccountOfAPITokensDeletedByForce(t *testing.T) {
 // The daily review sees an organisation's key that has ended.
 func TestTheReviewOfAPITokens(t *testing.T) {
 	e, _ := apiTokens(t, jiratest.Switches{})
-	if err := e.review(t.Context()); err != nil {
+	if err := e.review(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if found := e.read("accounts/ci")["review_finding"]; found != "" {
 		t.Errorf("found %q", found)
 	}
 	e.jira.Fault(jiratest.Fault{Method: "GET", Path: "/users/", Do: jiratest.Answer, Status: 401, Body: `{"code":401,"message":"Unauthorized"}`})
-	if err := e.review(t.Context()); err != nil {
+	if err := e.review(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if found := fmt.Sprint(e.read("accounts/ci")["review_finding"]); !strings.Contains(found, "401") {

@@ -48,8 +48,7 @@ type backend struct {
 	worker    worker
 	tidying   tidying
 	rotations rotations
-
-	reviewing atomic.Bool // a review is under way
+	reviews   reviews
 
 	logger  atomic.Pointer[mounted]
 	metrics *metrics

@@ -137,16 +137,75 @@ func TestTheDailyReview(t *testing.T) {
 			if name == "promoted" && !strings.Contains(role, "ADMINISTER") || role == "" {
 				t.Errorf("found of the role: %q", role)
 			}
-			if !e.logged("[WARN]", "an account is not what it was written as", tt.words) {
+			if !e.logged("[WARN]", "the daily review of an account has a finding", tt.words) {
 				t.Error("the log does not say so")
 			}
 			e.jira.ResetCalls()
 			review()
 			if n := len(e.jira.Calls()); n != 0 {
-				t.Errorf("%d calls, and the next is due in a day", n)
+				t.Errorf("%d calls, and the next is due in an hour", n)
+			}
+
+			// Mended in Jira, which nobody tells the engine.
+			e.pass(2 * time.Hour)
+			review()
+			if e.read("accounts/ci-bot")["review_finding"] == "" {
+				t.Error("it is not mended, and said to be")
+			}
+			e.jira.SetUser(map[bool]string{true: "ci-robot", false: "ci-bot"}[name == "renamed"], func(u *jiratest.User) {
+				u.Name, u.Inactive, u.Admin = "ci-bot", false, false
+			})
+			e.sites.forget("ci-bot")
+			e.pass(2 * time.Hour)
+			review()
+			if account, role := e.read("accounts/ci-bot")["review_finding"], e.read("roles/readonly")["review_finding"]; account != "" || role != "" {
+				t.Errorf("mended, and still said: %q, %q", account, role)
+			}
+			e.jira.ResetCalls()
+			e.pass(2 * time.Hour)
+			review()
+			if n := len(e.jira.Calls()); n != 0 {
+				t.Errorf("%d calls, and nothing is wrong", n)
 			}
 			e.nothingHeld()
 		})
+	}
+}
+
+// What is mended by a write is not said any more, and what is well is not looked at for it.
+func TestAReviewAfterAWrite(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.write("accounts/release-bot", map[string]any{"username": "release-bot", "token": e.pat("release-bot")})
+	e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Admin = true })
+	if err := e.review(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	e.jira.ResetCalls()
+	e.write("roles/other", map[string]any{"accounts": "ci-bot"})
+	look := func() {
+		if err := e.reviewDaily(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		e.running.Wait()
+	}
+	look()
+	if e.read("accounts/ci-bot")["review_finding"] == "" {
+		t.Error("he administers Jira still")
+	}
+	e.write("accounts/ci-bot", map[string]any{"allow_admin": true})
+	look()
+	if found := e.read("accounts/ci-bot")["review_finding"]; found != "" {
+		t.Errorf("still said: %v", found)
+	}
+	for _, c := range e.jira.Calls() {
+		if c.User == "release-bot" {
+			t.Errorf("%v: nothing was wrong with him", c)
+		}
+	}
+	e.jira.ResetCalls()
+	look()
+	if n := len(e.jira.Calls()); n != 0 {
+		t.Errorf("%d calls", n)
 	}
 }
 

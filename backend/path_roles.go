@@ -352,6 +352,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 	if err != nil {
 		return nil, err
 	}
+	b.reviewSoon()
 	b.log(req).Info("role written", "role", name, "credential_type", written.CredentialType, "accounts", written.Accounts)
 	_, more, err := b.terms(written, longest, 0)
 	return warned(append(warnings, more...)), err

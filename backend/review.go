@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -16,14 +17,34 @@ type review struct {
 	At       int64             `json:"at"`       // seconds since 1970
 	Accounts map[string]string `json:"accounts"` // what was found of each, by name
 	Roles    map[string]string `json:"roles"`    // likewise
+	Again    int64             `json:"again"`    // when what was found was looked at again
 }
 
-// reviewInterval is how long after a review the next one is due.
-const reviewInterval = 24 * time.Hour
+const (
+	// reviewInterval is how long after a review the next one is due.
+	reviewInterval = 24 * time.Hour
+	// reviewAgain is the same for what was found to be wrong: somebody may have
+	// mended it in Jira.
+	reviewAgain = time.Hour
+)
 
-// reviewDaily starts a review if one is due. It is called by the worker, and goes
-// on behind it. All was looked at when it was written, so the first is due a day
-// after the engine came to life.
+// reviews is the one that runs, and what has been written since. The zero value is ready
+// for use.
+type reviews struct {
+	running atomic.Bool
+	soon    atomic.Bool // what was found may be mended: look at it again at once
+}
+
+// reviewSoon has what the last review found looked at again: somebody has written what
+// it may be about.
+func (b *backend) reviewSoon() {
+	b.reviews.soon.Store(true)
+	b.ledger.Wake()
+}
+
+// reviewDaily starts a review if one is due: of all, or of what was found to be wrong. It
+// is called by the worker, and goes on behind it. All was looked at when it was written,
+// so the first is due a day after the engine came to life.
 func (b *backend) reviewDaily(ctx context.Context) error {
 	if !b.WriteSafeReplicationState() {
 		return nil
@@ -35,13 +56,21 @@ func (b *backend) reviewDaily(ctx context.Context) error {
 	if last == nil {
 		return store(ctx, b.storage, reviewKey, review{At: b.now().Unix()})
 	}
-	if b.now().Sub(time.Unix(last.At, 0)).Abs() < reviewInterval || !b.reviewing.CompareAndSwap(false, true) {
+	soon := b.reviews.soon.Swap(false)
+	past := func(at int64, interval time.Duration) bool { return b.now().Sub(time.Unix(at, 0)).Abs() >= interval }
+	all := past(last.At, reviewInterval)
+	again := len(last.Accounts)+len(last.Roles) > 0 && (soon || past(max(last.At, last.Again), reviewAgain))
+	if !all && !again {
+		return nil
+	}
+	if !b.reviews.running.CompareAndSwap(false, true) {
+		b.reviews.soon.Store(soon) // after the one that runs
 		return nil
 	}
 	b.running.Go(func() {
-		defer b.reviewing.Store(false)
+		defer b.reviews.running.Store(false)
 		log := b.ownLog()
-		err := b.guard(log, func() error { return b.review(b.background) })
+		err := b.guard(log, func() error { return b.review(b.background, all) })
 		if err != nil && b.background.Err() == nil {
 			log.Warn("not all accounts and roles could be reviewed", "error", err)
 		}
@@ -49,31 +78,38 @@ func (b *backend) reviewDaily(ctx context.Context) error {
 	return nil
 }
 
-// review looks at every account, and at every role that is to be kept within
-// limits. What cannot be looked at now is looked at the next day.
-func (b *backend) review(ctx context.Context) error {
-	found := review{At: b.now().Unix(), Accounts: map[string]string{}, Roles: map[string]string{}}
-	// First the date, which only the active node can write: a review that
-	// crashes the process must not crash the next one at once.
+// review looks at all accounts, and at all roles that are to be kept within limits, or
+// at those of which something was found. What cannot be looked at now is looked at the
+// next time.
+func (b *backend) review(ctx context.Context, all bool) error {
 	last, err := load[review](ctx, &b.decoded, b.storage, reviewKey)
 	if err != nil {
 		return err
 	}
-	begun := review{At: found.At}
+	begun := review{}
 	if last != nil {
-		begun.Accounts, begun.Roles = last.Accounts, last.Roles
+		begun = *last
 	}
+	if begun.Again = b.now().Unix(); all {
+		begun.At = begun.Again
+	}
+	// First the date, which only the active node can write: a review that
+	// crashes the process must not crash the next one at once.
 	if err := store(ctx, b.storage, reviewKey, begun); err != nil {
 		return err
 	}
+	found := review{At: begun.At, Again: begun.Again, Accounts: map[string]string{}, Roles: map[string]string{}}
 	accounts, err := b.storage.List(ctx, accountsPrefix)
 	if err != nil {
 		return err
 	}
 	for _, name := range accounts {
+		if _, wrong := begun.Accounts[name]; !all && !wrong {
+			continue
+		}
 		if err := b.reviewAccount(ctx, name); err != nil {
 			found.Accounts[name] = err.Error()
-			b.ownLog().Warn("an account is not what it was written as", "account", name, "finding", err)
+			b.ownLog().Warn("the daily review of an account has a finding", "account", name, "finding", err)
 		}
 	}
 	roles, err := b.storage.List(ctx, rolesPrefix)
@@ -85,6 +121,9 @@ func (b *backend) review(ctx context.Context) error {
 		req.MountPoint = have.path
 	}
 	for _, name := range roles {
+		if _, wrong := begun.Roles[name]; !all && !wrong {
+			continue
+		}
 		r, err := load[role](ctx, &b.decoded, b.storage, rolesPrefix+name)
 		if err == nil && (r == nil || !r.EnforcePermissions) {
 			continue
@@ -94,7 +133,7 @@ func (b *backend) review(ctx context.Context) error {
 		}
 		if err != nil {
 			found.Roles[name] = err.Error()
-			b.ownLog().Warn("a role is not what it was written as", "role", name, "finding", err)
+			b.ownLog().Warn("the daily review of a role has a finding", "role", name, "finding", err)
 		}
 	}
 	if ctx.Err() != nil {

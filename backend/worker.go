@@ -242,6 +242,7 @@ func (b *backend) rouse() {
 	clear(b.worker.rests)
 	b.worker.mu.Unlock()
 	b.rotations.rouse()
+	b.reviews.soon.Store(true)
 	b.ledger.Wake()
 }
 
