@@ -141,9 +141,9 @@ func (b *backend) makeAccess(ctx context.Context, log hclog.Logger, m *mint) (ji
 	now := b.now()
 	token := jira.Token{Name: m.record.Name, Created: now, Expires: now.Add(t.ExpiresIn)}
 	if wider := widerThan(m.granted, strings.Fields(m.grant.Scopes)); m.grant.Scopes != "" && len(wider) > 0 {
-		log.Warn("an access token was granted wider than the role, and is not handed out", "account", m.record.Account, "scopes", m.granted)
+		log.Warn("an access token was granted wider than the role, and is not handed out", "id", m.record.ID, "account", m.record.Account, "scopes", m.granted)
 		if err := m.endUnread(ctx, t.Secret); err != nil {
-			log.Warn("it lives until it ends by itself", "error", err)
+			log.Warn("an access token that was granted wider than the role could not be revoked: it ends by itself", "id", m.record.ID, "account", m.record.Account, "error", err)
 		}
 		return jira.Token{}, "", mistakef("Jira granted scopes that the role does not have: %s; this Jira does not narrow them by request, so give the role a service account that has no more than its scopes", strings.Join(wider, ", "))
 	}
@@ -199,7 +199,7 @@ func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lea
 		if err := b.ledger.Forget(ctx, l.ID); err != nil {
 			return "", err
 		}
-		log.Info("the lease of an access token has ended: the token cannot be revoked, and ends by itself")
+		log.Info("the lease of an access token has ended: the token is left to end by itself")
 		return resultExpires, nil
 	}
 	client, err := b.client(ctx, req.Storage, name)

@@ -76,7 +76,7 @@ func TestALeaseOfAnAccessToken(t *testing.T) {
 		t.Errorf("%d calls for the end of the lease", n)
 	}
 	e.nothingHeld()
-	if !e.logged("the token cannot be revoked, and ends by itself", "expires_at") {
+	if !e.logged("the token is left to end by itself", "expires_at") {
 		t.Error("the log does not say so")
 	}
 	if got := e.read("accounts/reporting"); got["room"] != -1 || got["held"] != 0 || fmt.Sprint(got) == "" || strings.Contains(fmt.Sprint(got), "ATOA") {

@@ -73,7 +73,7 @@ func (c *credential) update(f fields) error {
 	}
 	// What is stored may be an id of Cloud's, in which a colon is usual.
 	if change(f, "username", &c.Username) && (strings.Contains(c.Username, ":") || strings.TrimSpace(c.Username) != c.Username) {
-		return mistakef("username holds a colon, or a space at its end: no login name does") // it may hold a password, too
+		return mistakef("username holds a colon, or a space at its start or end: no login name does") // it may hold a password, too
 	}
 	sameLogin := c.Token == before.Token && c.Password == before.Password
 	if !sameLogin || c.Username != before.Username {

@@ -270,10 +270,10 @@ func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account 
 		why = append(why, mintedFor(own))
 	}
 	if owed > 0 {
-		why = append(why, fmt.Sprintf("%d tokens are revoked, but Jira has not ended them yet: the engine goes on trying, and its log says why it failed; force=true does not wait for them", owed))
+		why = append(why, fmt.Sprintf("%d tokens are revoked, but Jira has not ended them yet: the engine goes on trying, and its log says why it failed; a delete with force=true does not wait for them", owed))
 	}
 	if intents > 0 {
-		why = append(why, fmt.Sprintf("Jira gave no clear answer to %d mints; their tokens are not known to be there, but may yet appear until %v after the mint: try again then, or do not wait with force=true", intents, ledger.LateLanding))
+		why = append(why, fmt.Sprintf("Jira gave no clear answer to %d mints; their tokens are not known to be there, but may yet appear until %v after the mint: try again then, or delete with force=true, which does not wait", intents, ledger.LateLanding))
 	}
 	if len(why) == 0 { // all of it was settled while we looked
 		return retryLater("the last tokens were ended this moment: try again")

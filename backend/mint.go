@@ -257,7 +257,7 @@ func (b *backend) notMinted(ctx context.Context, req *logical.Request, m *mint, 
 		return err
 	}
 	if e := b.ledger.Forget(ctx, r.ID); e != nil {
-		b.log(req).Warn("nothing was made, but the intent stays in the ledger", "id", r.ID, "error", e)
+		b.log(req).Warn("the record of a failed mint could not be removed", "id", r.ID, "error", e)
 	}
 	if jira.Is(err, jira.Denied) && r.Type == "" {
 		return b.whyDenied(ctx, req, m, err)
@@ -297,7 +297,7 @@ func (b *backend) takeBack(ctx context.Context, req *logical.Request, m *mint, s
 		b.log(req).Warn("a token that nobody received could not be deleted; the ledger keeps it", "id", r.ID, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name, "error", err)
 		b.debt(r, err.Error())
 		if err := b.ledger.Owe(ctx, r.ID, r.TokenID); err != nil {
-			b.log(req).Warn("nor could that be written; its intent stays in the ledger", "id", r.ID, "error", err)
+			b.log(req).Warn("the debt of a token that nobody received could not be written either: it is ended later, by its record", "id", r.ID, "account", r.Account, "token_name", r.Name, "error", err)
 		}
 		return why
 	}

@@ -3,6 +3,7 @@ package backend
 import (
 	"fmt"
 	"net/http"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -320,4 +321,40 @@ func TestFit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A credential that somebody gives up while Jira makes it is not handed out, and ends.
+func TestAMintThatIsGivenUp(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.revoke(e.issue("readonly", nil).Secret) // the first makes the mount's id
+	e.jira.Fault(jiratest.Fault{Method: "POST", Times: -1, Do: jiratest.Slow, Delay: 50 * time.Millisecond})
+	for range 20 { // until nothing has held us up for longer than Jira
+		intended := make(chan string, 1)
+		told := func(key string) {
+			select {
+			case intended <- key:
+			default: // issued, already
+			}
+		}
+		e.storage.stored.Store(&told)
+		done := make(chan error, 1)
+		go func() {
+			_, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+			done <- err
+		}()
+		id := path.Base(<-intended)
+		e.storage.stored.Store(nil)
+		if err := e.ledger.Owe(t.Context(), id, ""); err != nil {
+			t.Fatal(err)
+		}
+		err := <-done
+		e.settled()
+		if err == nil {
+			continue
+		}
+		e.failed(503, nil, err, "given up while it was made")
+		e.nothingHeld()
+		return
+	}
+	t.Error("it was never in time")
 }

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -127,6 +128,9 @@ func (b *backend) issue(ctx context.Context, req *logical.Request, d *framework.
 		return nil, b.takeBack(ctx, req, m, secret, err)
 	}
 	if err := b.ledger.Issue(ctx, m.record, m.ttl); err != nil {
+		if state := (*ledger.StateError)(nil); errors.As(err, &state) {
+			err = retryLater("this credential was given up while it was made: read again")
+		}
 		return nil, b.takeBack(ctx, req, m, secret, err)
 	}
 	if ctx.Err() != nil {

@@ -83,7 +83,7 @@ func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name str
 		return nil, err
 	}
 	if r == nil {
-		return nil, fmt.Errorf("what retired account %q logs in with is lost", name)
+		return nil, fmt.Errorf("what retired account %q logs in with is lost: end its tokens in Jira by hand, tokens/ with account=%s lists them", name, name)
 	}
 	if c, err := load[config](ctx, &b.decoded, s, configKey); err == nil && c != nil && c.URL == r.Config.URL {
 		// Users anybody may end who administers Jira, tokens only he whose they are.

@@ -358,7 +358,7 @@ func (b *backend) rotateKept(ctx context.Context, req *logical.Request, k *keepe
 	}
 	b.log(req).Info("rotated", "of", k.what())
 	for _, w := range warnings {
-		b.log(req).Warn("rotated", "of", k.what(), "warning", w)
+		b.log(req).Warn("rotated, and something is left to do", "of", k.what(), "warning", w)
 	}
 	return warnings, nil
 }

@@ -53,7 +53,10 @@ type Error struct {
 // Error says what was called, what came back, and what to do.
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Jira: %s %s: ", e.Method, e.Path)
+	b.WriteString("Jira: ")
+	if e.Method != "" { // else it is what several calls have come to
+		fmt.Fprintf(&b, "%s %s: ", e.Method, e.Path)
+	}
 	if e.Status != 0 {
 		fmt.Fprintf(&b, "%d ", e.Status)
 	}
