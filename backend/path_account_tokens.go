@@ -36,7 +36,7 @@ func (b *backend) pathAccountTokens() *framework.Path {
 				Callback: b.edge(b.readAccountTokens),
 				Summary:  "Read which tokens Jira has of an account, whoever made them.",
 				Responses: answered(map[string]*framework.FieldSchema{
-					"tokens": {Type: framework.TypeSlice, Required: true, Description: "The tokens. Each has token_id, token_name, class (lease, own, static, orphan, sibling, other_mount), id (the ledger's, where its name tells it), state (the ledger's), created, expires, last_accessed_at (all RFC 3339 in UTC), and eternal, unused and expiring."},
+					"tokens": {Type: framework.TypeSlice, Required: true, Description: "The tokens. Each has token_id, token_name, class (lease, own, static, orphan, sibling, other_mount), id (the ledger's, where its name tells it), state (the ledger's), created, expires, last_accessed_at (all RFC 3339 in UTC), and eternal, unused and expiring (not of a lease's, which is to)."},
 					"counts": {Type: framework.TypeMap, Required: true, Description: "How many there are of each class, and that are eternal, unused and expiring."},
 				}, &logical.Response{Data: map[string]any{
 					"tokens": []map[string]any{{
@@ -120,7 +120,8 @@ func (b *backend) readAccountTokens(ctx context.Context, req *logical.Request, d
 		marks := map[string]bool{
 			"eternal":  t.Expires.IsZero(),
 			"unused":   !last.IsZero() && now.Sub(last) >= unused,
-			"expiring": !t.Expires.IsZero() && t.Expires.Sub(now) <= expiring,
+			// A lease's is to end soon.
+			"expiring": class != classLease && !t.Expires.IsZero() && t.Expires.Sub(now) <= expiring,
 		}
 		counts[class]++
 		one := map[string]any{
