@@ -45,6 +45,7 @@ type backend struct {
 	sites     sites
 	mount     mountID
 	decoded   decoded
+	readable  readable
 	worker    worker
 	tidying   tidying
 	rotations rotations

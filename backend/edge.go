@@ -19,13 +19,17 @@ import (
 
 // edge wraps a handler: what it returns crosses from here into Vault. An
 // error gets its status, a panic ends the request and not the process, which
-// other mounts share, and no request waits for Jira longer than patience.
+// other mounts share, no request waits for Jira longer than patience, and none is served
+// from what a newer engine has stored.
 func (b *backend) edge(handle framework.OperationFunc) framework.OperationFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (resp *logical.Response, err error) {
 		log := b.log(req)
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		err = b.guard(log, func() (err error) {
+			if err := b.understood(ctx, req.Storage); err != nil {
+				return err
+			}
 			resp, err = handle(ctx, req, d)
 			return err
 		})

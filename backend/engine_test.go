@@ -99,6 +99,7 @@ func start(t *testing.T, o jiratest.Options) *engine {
 func (e *engine) mount() {
 	e.t.Helper()
 	e.setup()
+	_ = e.understood(e.t.Context(), e.storage) // else the first request finds out
 	e.loadLedger()
 }
 

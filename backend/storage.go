@@ -25,6 +25,7 @@ const (
 	tidyStatusKey     = "tidy-status"
 	autoTidyKey       = "auto-tidy"
 	reviewKey         = "review"
+	versionKey        = "version"
 	fenceKey          = "fence" // written to find out who may write
 )
 
