@@ -118,8 +118,8 @@ func (b *backend) readAccountTokens(ctx context.Context, req *logical.Request, d
 			last = t.Created
 		}
 		marks := map[string]bool{
-			"eternal":  t.Expires.IsZero(),
-			"unused":   !last.IsZero() && now.Sub(last) >= unused,
+			"eternal": t.Expires.IsZero(),
+			"unused":  !last.IsZero() && now.Sub(last) >= unused,
 			// A lease's is to end soon.
 			"expiring": class != classLease && !t.Expires.IsZero() && t.Expires.Sub(now) <= expiring,
 		}
