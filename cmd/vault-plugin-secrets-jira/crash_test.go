@@ -44,6 +44,14 @@ func TestCrashes(t *testing.T) {
 		}
 	}
 	l.finish()
+
+	// One more, in which nothing ends the plugin: what it counts has to agree with what others see.
+	w.must(200, "DELETE", w.control+"faults", nil)
+	b := w.openBooks()
+	l = w.startLoad("app", 15*time.Second, 2, 10)
+	l.waitReads(100)
+	l.finish()
+	b.close()
 }
 
 // crash kills the plugins, or Vault, or both, as dice decide, and brings Vault back. It tells what it was.

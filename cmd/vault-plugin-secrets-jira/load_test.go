@@ -307,9 +307,12 @@ func (a *application) revoke(c *credential, now bool) bool {
 	return true
 }
 
+// byApplication marks the calls that applications make, among those that Jira has seen.
+const byApplication = "?by=application"
+
 // myself is what Jira answers to a token.
 func (l *load) myself(c *credential) int {
-	status, _ := l.ask("GET", l.jira["JIRA_URL"]+"/rest/api/2/myself", nil, "Authorization", "Bearer "+c.token)
+	status, _ := l.ask("GET", l.jira["JIRA_URL"]+"/rest/api/2/myself"+byApplication, nil, "Authorization", "Bearer "+c.token)
 	return status
 }
 

@@ -18,6 +18,7 @@ func TestOutage(t *testing.T) {
 	w.beginRaft(1)
 	w.configure()
 	w.api("PUT", "jira/roles/app", map[string]any{"accounts": "ci", "ttl": "15s", "max_ttl": "60s"})
+	b := w.openBooks()
 	l := w.startLoad("app", 15*time.Second, 2, 10)
 	l.waitReads(100)
 
@@ -58,4 +59,5 @@ func TestOutage(t *testing.T) {
 	suite.figures.add(figures{lines: []string{figure}})
 	l.waitReads(2)
 	l.finish()
+	b.close()
 }
