@@ -3,6 +3,9 @@
 module := vault-plugin-secrets-jira
 lint   := scripts/build-once.sh scripts/tools github.com/golangci/golangci-lint/v2/cmd/golangci-lint -ldflags '-s -w'
 
+# Without the clients of every cloud that Prometheus can find its targets in.
+promtool := scripts/build-once.sh scripts/monitoring github.com/prometheus/prometheus/cmd/promtool -tags remove_all_sd -ldflags '-s -w'
+
 # The version is the newest in the changelog, with -dev while that is unreleased. Vault wants semver with a leading v.
 VERSION := $(or $(VERSION),$(shell awk '/^.. \[[0-9]/ { gsub(/[][]/, "", $$2); print "v" $$2 (/unreleased/ ? "-dev" : ""); exit }' CHANGELOG.md 2>/dev/null),v0.1.0-dev)
 semver  := ^v(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$$
@@ -15,7 +18,7 @@ go_build := CGO_ENABLED=0 go build -trimpath -buildvcs=false
 ldflags   = -s -w -buildid= -X $(1)=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build check reproducible lint fmt test fuzz mutants soak bench docs demo dev clean
+.PHONY: help build check reproducible lint monitoring fmt test fuzz mutants soak bench docs dashboard picture demo dev clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +27,7 @@ build: ## build bin/vault-plugin-secrets-jira and bin/jira-sim
 	$(go_build) -ldflags '$(call ldflags,$(module)/backend.Version)' -o bin/$(module) ./cmd/$(module)
 	$(go_build) -ldflags '$(call ldflags,main.version)' -o bin/jira-sim ./cmd/jira-sim
 
-check: build reproducible lint ## all that must hold before a push, but the tests
+check: build reproducible lint monitoring ## all that must hold before a push, but the tests
 	go mod verify
 	go mod tidy -diff
 	@for script in scripts/*.sh .ci/run; do bash -n $$script || exit; done
@@ -40,6 +43,16 @@ reproducible: build ## build again in another folder and compare
 
 lint: ## lint and check the format, with the linter pinned in scripts/tools
 	@lint=$$($(lint)) && set -x && "$$lint" config verify && "$$lint" run --allow-parallel-runners && "$$lint" fmt --diff
+
+# Built as promtool was, so that what both are made of is compiled once. Each time, for the cache knows no files outside the module.
+monitoring: export CGO_ENABLED = 0
+monitoring: ## check docs/monitoring: the dashboard's queries, the alerts and their tests
+	@promtool=$$($(promtool)) && set -x && \
+	"$$promtool" check rules docs/monitoring/alerts.yml && \
+	"$$promtool" test rules docs/monitoring/alerts_test.yml && \
+	"$$promtool" check config --syntax-only docs/monitoring/prometheus.yml && \
+	go vet -C scripts/monitoring -trimpath ./... && \
+	go test -C scripts/monitoring -trimpath -count=1 ./...
 
 fmt: ## format the code
 	@lint=$$($(lint)) && "$$lint" fmt
@@ -67,6 +80,12 @@ bench: ## print what a lease costs: calls, writes, time, allocations
 
 docs: ## write docs/api.md from the engine's own descriptions
 	api=$$(go run ./scripts/apidoc) && printf '%s\n' "$$api" > docs/api.md
+
+dashboard: ## write docs/monitoring/dashboard.json from its description in scripts/monitoring
+	json=$$(go run -C scripts/monitoring . dashboard) && printf '%s\n' "$$json" > docs/monitoring/dashboard.json
+
+picture: ## draw the dashboard of what a test has scraped into SCRAPES, as docs/monitoring/dashboard.png
+	go run -C scripts/monitoring . picture $(abspath $(or $(SCRAPES),$(error SCRAPES is missing, the folder with the scrapes))) $(CURDIR)/docs/monitoring/dashboard.png
 
 demo: build ## mint, use and revoke a token against a simulated Jira (or yours: JIRA_URL, JIRA_USERNAME, JIRA_TOKEN)
 	@scripts/demo.sh

@@ -42,6 +42,16 @@ func resultOf(err error) string {
 	return resultDone
 }
 
+// count counts one of what c counts by role, or whatever else, and result. Whether it
+// succeeded or failed, the other is there from then on, too, as zero: a rate misses what a
+// counter begins with.
+func count(c *prometheus.CounterVec, of, result string) {
+	for _, one := range []string{resultDone, resultFailed} {
+		c.WithLabelValues(of, one)
+	}
+	c.WithLabelValues(of, result).Inc()
+}
+
 const namespace = "vault_jira"
 
 func newMetrics(b *backend) *metrics {
@@ -97,7 +107,7 @@ var (
 	leftDesc      = describe("jira_rate_limit_remaining", "How many calls Jira last said that a user has left; absent where it limits nobody.")
 	rotationsDesc = describe("rotation_failing", "1 for what could not be rotated when it was last tried.", "of")
 	expiresDesc   = describe("credential_expires_timestamp_seconds", "When a token that the engine logs in with, or a static role hands out, ends in Jira.", "of")
-	tidyDesc      = describe("tidy_findings", "What the last tidy found, by kind.", "kind")
+	tidyDesc      = describe("tidy_findings", "What the last tidy found and did not end or forget, by kind.", "kind")
 	tidiedDesc    = describe("tidy_finished_timestamp_seconds", "When the last tidy ended.")
 )
 
@@ -154,7 +164,7 @@ func (p *present) Collect(to chan<- prometheus.Metric) {
 	if last, err := b.lastTidy(ctx); err == nil && last.Finished != 0 {
 		gauge(tidiedDesc, float64(last.Finished))
 		for kind, f := range map[string]findings{"orphans": last.Orphans, "lost": last.Lost, "siblings": last.Siblings, "other_mounts": last.OtherMounts} {
-			gauge(tidyDesc, float64(f.Count), kind)
+			gauge(tidyDesc, float64(f.Count-f.Done), kind)
 		}
 	}
 }

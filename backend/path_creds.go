@@ -103,7 +103,7 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 			return nil, err
 		}
 	}
-	b.metrics.mints.WithLabelValues(name, resultOf(err)).Inc()
+	count(b.metrics.mints, name, resultOf(err))
 	if err != nil {
 		b.event(eventCreate, req.Path, err, "role", name, "request_id", req.ID)
 	}

@@ -331,6 +331,32 @@ func TestMetrics(t *testing.T) {
 	e.dismantled()
 }
 
+// A rate misses what a counter begins with, so the first failure must not be its birth.
+func TestCountersAreThereBeforeTheyCount(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.revoke(e.issue("readonly", nil).Secret)
+	for _, name := range []string{"mints_total", "revokes_total"} {
+		if have := e.scraped()[namespace+"_"+name].String(); !strings.Contains(have, `"error"`) || !strings.Contains(have, `"success"`) {
+			t.Errorf("%s is told as %s", name, have)
+		}
+	}
+}
+
+// What a tidy has ended needs nobody any more.
+func TestMetricsOfATidy(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	if err := e.ledger.Forget(t.Context(), id(e.issue("readonly", nil))); err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range []float64{1, 0} {
+		e.tidied(map[string]any{"dry_run": left == 1})
+		if n := e.value("tidy_findings", "kind", "orphans"); n != left {
+			t.Errorf("%v orphans, want %v", n, left)
+		}
+	}
+	e.nothingHeld()
+}
+
 // A retired account is counted under the name that it had.
 func TestMetricsOfADeletedAccount(t *testing.T) {
 	e := configured(t, jiratest.Options{})

@@ -351,7 +351,7 @@ func (b *backend) rotateKept(ctx context.Context, req *logical.Request, k *keepe
 		warnings, err = k.rotateToken(ctx, req, have)
 	}
 	b.rotations.judge(k.name, err, b.now())
-	b.metrics.rotations.WithLabelValues(k.name, resultOf(err)).Inc()
+	count(b.metrics.rotations, k.name, resultOf(err))
 	b.eventOfRotation(k, err)
 	if err != nil {
 		return nil, fmt.Errorf("rotating %s: %w", k.what(), err)

@@ -117,7 +117,7 @@ func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *frame
 		return nil, err
 	}
 	resp, err := b.renew(ctx, req, l)
-	b.metrics.renewals.WithLabelValues(l.Role, resultOf(err)).Inc()
+	count(b.metrics.renewals, l.Role, resultOf(err))
 	b.eventOfLease(eventRenew, l, err)
 	return resp, err
 }
@@ -191,7 +191,7 @@ func (b *backend) revokeLease(ctx context.Context, req *logical.Request, queued 
 	if err != nil {
 		result = resultFailed
 	}
-	b.metrics.revokes.WithLabelValues(l.Role, result).Inc()
+	count(b.metrics.revokes, l.Role, result)
 	if err != nil || result == resultDone { // nothing is told to be revoked that lives
 		b.eventOfLease(eventRevoke, l, err)
 	}
