@@ -2,6 +2,7 @@ package backend
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +144,40 @@ func TestListingTheLedger(t *testing.T) {
 		t.Errorf("left: %v", ids)
 	}
 	e.nothingHeld()
+}
+
+// Whoever looks for few among very many gets them bit by bit.
+func TestListingVeryMany(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	// Past the engine: what is listed is the ledger alone.
+	put := func(id, entity string) {
+		r := fmt.Sprintf(`{"id":%q,"state":"issued","name":"vault-aaaaaa-%s-x","token_id":"1","account":"ci-bot","role":"readonly","reader":{"entity_id":%q},"intended_at":1,"issued_at":1,"lease_end":%d}`,
+			id, id, entity, time.Now().Add(time.Hour).UnixMilli())
+		if err := e.storage.Put(t.Context(), &logical.StorageEntry{Key: ledgerPrefix + id[:2] + "/" + id, Value: []byte(r)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wanted := []string{"baaaaaaaaaaaaaaa", "z777777777777777"}
+	for i := range mostLooked + 100 {
+		put(fmt.Sprintf("c%15s", strings.NewReplacer("0", "a", "1", "b", "8", "c", "9", "d").Replace(fmt.Sprintf("%015d", i))), "somebody")
+	}
+	for _, id := range wanted {
+		put(id, "entity-x")
+	}
+	e.mount()
+	ids, next := e.listed(map[string]any{"entity_id": "entity-x"})
+	if !slices.Equal(ids, wanted[:1]) || next == "" {
+		t.Fatalf("%v, then %q", ids, next)
+	}
+	ids, next = e.listed(map[string]any{"entity_id": "entity-x", "after": next})
+	if !slices.Equal(ids, wanted[1:]) || next != "" {
+		t.Errorf("%v, then %q", ids, next)
+	}
+	e.refuses(400, logical.ListOperation, "tokens/", map[string]any{"entity_id": "nobody"}, "go on with after=c", "narrow it down")
+	ids, next = e.listed(map[string]any{"entity_id": "somebody", "limit": 1000})
+	if len(ids) != 1000 || next == "" {
+		t.Errorf("%d, then %q", len(ids), next)
+	}
 }
 
 // A token is ended before its lease, which then renews no more, and ends without a

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,6 +55,36 @@ func TestMemory(t *testing.T) {
 			t.Errorf("the plugin took %d KiB, more than %d", peak, most)
 		}
 	}
+	for _, query := range []string{"limit=100", "limit=100&account=ci&state=issued", "limit=1000"} {
+		w.timePages(query)
+	}
+}
+
+// timePages measures what a page of a list of tokens takes, through Vault and from its storage.
+func (w *world) timePages(query string) {
+	w.t.Helper()
+	var times []time.Duration
+	for after := ""; len(times) < 50; {
+		began := time.Now()
+		answer := w.api("LIST", "jira/tokens/?"+query+after, nil)
+		times = append(times, time.Since(began))
+		var page struct {
+			Data struct {
+				Keys []string
+				Next string
+			}
+		}
+		w.read(&page, answer)
+		if len(page.Data.Keys) < 100 || page.Data.Next == "" {
+			w.t.Fatalf("a page of %s has %d tokens, and then %q", query, len(page.Data.Keys), page.Data.Next)
+		}
+		after = "&after=" + page.Data.Next
+	}
+	slices.Sort(times)
+	figure := fmt.Sprintf("tokens/?%s through Vault: %v, the slowest of %d %v", query,
+		times[len(times)/2].Round(time.Millisecond/10), len(times), times[len(times)-1].Round(time.Millisecond/10))
+	w.t.Log(figure)
+	suite.figures.add(figures{lines: []string{figure}})
 }
 
 // fillLedger writes records of leases that do not end soon, past the engine.
