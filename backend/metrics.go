@@ -65,7 +65,7 @@ func newMetrics(b *backend) *metrics {
 		revokes:   counter("revokes_total", "Revokes of leases, by role and how that went. success: the token is proven gone. taken_over: Vault dropped the lease, and the engine goes on trying. expires: an access token, which ends by itself.", "role", "result"),
 		rotations: counter("rotations_total", "Rotations of the engine's own credentials and of static roles, by what is rotated.", "of", "result"),
 		debts:     counter("debts_total", "Tokens of leases that had to go and that Jira did not end at once, by account.", "account"),
-		settled:   counter("debts_settled_total", "Such tokens that were ended since, by account.", "account"),
+		settled:   counter("debts_settled_total", "Tokens of debts_total that were ended since, by account.", "account"),
 		calls:     counter("jira_requests_total", "Calls to Jira, by method and class of the answer; none is without an answer.", "method", "class"),
 		panics:    prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "panics_total", Help: "Panics that were caught. Each is a bug: the log has it."}),
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -75,6 +75,19 @@ func newMetrics(b *backend) *metrics {
 	}
 	m.registry.MustRegister(m.mints, m.renewals, m.revokes, m.rotations, m.debts, m.settled, m.calls, m.panics, m.took, &present{b: b})
 	return m
+}
+
+// Metrics returns what the engine can count, for those who describe it.
+func Metrics() []*prometheus.Desc {
+	descs, all := make(chan *prometheus.Desc), []*prometheus.Desc(nil)
+	go func() {
+		defer close(descs)
+		newBackend(nil, time.Now).metrics.registry.Describe(descs)
+	}()
+	for d := range descs {
+		all = append(all, d)
+	}
+	return all
 }
 
 // called takes note of a call to Jira.

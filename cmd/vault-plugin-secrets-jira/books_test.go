@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +13,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -31,7 +34,7 @@ type books struct {
 func (w *world) openBooks() *books {
 	w.t.Helper()
 	if poll(func() bool { return w.leases() == 0 }) != nil {
-		w.t.Fatalf("%d leases are left", w.leases())
+		w.t.Fatalf("%d roles have leases", w.leases())
 	}
 	w.must(200, "DELETE", w.control+"calls", nil)
 	b := &books{world: w, began: w.metrics()}
@@ -52,7 +55,7 @@ func (b *books) close() {
 	seen := map[string]float64{}
 	if poll(func() bool { // for a call may be on its way
 		if left := b.leases(); left > 0 {
-			wrong = []string{fmt.Sprintf("%d leases are left", left)}
+			wrong = []string{fmt.Sprintf("%d roles have leases", left)}
 			return false
 		}
 		seen = b.seen()
@@ -178,16 +181,46 @@ func (b *books) compare(seen, now map[string]float64) (wrong []string) {
 	return wrong
 }
 
-// leases counts those of the load's role.
+// leases counts the roles that have any.
 func (w *world) leases() int {
 	w.t.Helper()
-	status, answer := w.send("LIST", w.addr+"/v1/sys/leases/lookup/jira/creds/app", nil, "X-Vault-Token", w.root)
+	status, answer := w.send("LIST", w.addr+"/v1/sys/leases/lookup/jira/creds", nil, "X-Vault-Token", w.root)
 	if status == http.StatusNotFound {
 		return 0
 	}
 	var list struct{ Data struct{ Keys []string } }
 	w.read(&list, answer)
 	return len(list.Data.Keys)
+}
+
+// scrape writes the engine's metrics into a folder, every five seconds, as the picture of the dashboard is drawn from. It
+// ends with what it returns.
+func (w *world) scrape(folder string) (stop func()) {
+	w.t.Helper()
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(w.t.Context())
+	addr, root := w.addr, w.root
+	var scraping sync.WaitGroup
+	scraping.Go(func() {
+		client := &http.Client{Timeout: impatience}
+		for next := time.NewTicker(5 * time.Second); ; {
+			if status, text := ask(ctx, client, "GET", addr+"/v1/jira/metrics", nil, "X-Vault-Token", root); status == http.StatusOK {
+				file := filepath.Join(folder, fmt.Sprintf("%d.prom", time.Now().UnixMilli()))
+				if err := os.WriteFile(file, text, 0o644); err != nil {
+					w.t.Error(err)
+				}
+			}
+			select {
+			case <-next.C:
+			case <-ctx.Done():
+				next.Stop()
+				return
+			}
+		}
+	})
+	return func() { cancel(); scraping.Wait() }
 }
 
 // metrics are the engine's, each by its name with its labels; of a histogram how many values it has.

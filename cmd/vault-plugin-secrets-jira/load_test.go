@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -351,6 +352,16 @@ func (l *load) checkHeld() int {
 	return working
 }
 
+// is tells whether a token of this name is of a lease of the load's role.
+func (l *load) is(name string) bool {
+	return strings.HasPrefix(name, "vault-") && strings.HasSuffix(name, "-"+l.role)
+}
+
+// tokens are the names of those that are alive.
+func (l *load) tokens() []string {
+	return slices.DeleteFunc(l.live(), func(name string) bool { return !l.is(name) })
+}
+
 // watch looks at Jira's tokens until the test ends.
 func (l *load) watch() {
 	overdue := map[string]bool{}
@@ -365,7 +376,7 @@ func (l *load) watch() {
 			l.mu.Lock()
 			now, live := time.Now(), map[string]bool{}
 			for _, t := range tokens {
-				if !t.Live || !strings.HasPrefix(t.Name, "vault-") {
+				if !t.Live || !l.is(t.Name) {
 					continue
 				}
 				live[t.Name] = true
@@ -456,7 +467,7 @@ func (l *load) finish() {
 	l.mu.Unlock()
 	left := 0
 	if err := pollFor(max(l.ttl, time.Until(last))+promised, func() bool {
-		left = len(l.live())
+		left = len(l.tokens())
 		return left == 0
 	}); err != nil {
 		l.problem("%d tokens are alive long after the last lease", left)

@@ -14,6 +14,7 @@ var (
 	soak   = flag.Bool("soak", false, "crash hundreds of times, take Jira away, and measure")
 	rounds = flag.Int("rounds", 0, "how many crashes of each test; 0: 10, with -soak 300, of rotations 100")
 	keep   = flag.String("keep", "", "folder to copy what a failing test has written to, logs and all")
+	scrape = flag.String("scrapes", "", "folder to write the metrics of the outage to, every five seconds, for make picture")
 	seed   = flag.Uint64("seed", 0, "of what crashes when, to have a run again; 0: another each time")
 )
 

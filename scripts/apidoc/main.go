@@ -128,11 +128,16 @@ func writeOperation(b *bytes.Buffer, path, method, command, needs string, op fra
 		return nil
 	}
 	for _, response := range op.Responses[http.StatusOK] {
-		b.WriteString("\n```json\n")
+		b.WriteString("\n```" + map[bool]string{true: "json", false: "text"}[response.MediaType == ""] + "\n")
 		if err := writeExample(b, path, response.Example); err != nil {
 			return err
 		}
-		b.WriteString("```\n\n| field | type | |\n|---|---|---|\n")
+		b.WriteString("```\n")
+		if response.MediaType != "" {
+			writeMetrics(b)
+			continue
+		}
+		b.WriteString("\n| field | type | |\n|---|---|---|\n")
 		for _, name := range slices.Sorted(maps.Keys(response.Fields)) {
 			f := response.Fields[name]
 			fmt.Fprintf(b, "| `%s` | %s | %s |\n", name, f.Type, cell(f.Description))
@@ -140,6 +145,28 @@ func writeOperation(b *bytes.Buffer, path, method, command, needs string, op fra
 	}
 	return nil
 }
+
+// writeMetrics writes what the engine counts. A description tells neither its type nor,
+// but as text, anything else; the names are those that Prometheus advises.
+func writeMetrics(b *bytes.Buffer) {
+	b.WriteString("\n| metric | type | labels | |\n|---|---|---|---|\n")
+	rows := []string{}
+	for _, d := range backend.Metrics() {
+		m := described.FindStringSubmatch(d.String())
+		kind := "gauge"
+		switch {
+		case strings.HasSuffix(m[1], "_total"):
+			kind = "counter"
+		case strings.HasSuffix(m[1], "_duration_seconds"):
+			kind = "histogram"
+		}
+		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s | %s |\n", m[1], kind, strings.ReplaceAll(m[3], ",", ", "), cell(m[2])))
+	}
+	slices.Sort(rows)
+	b.WriteString(strings.Join(rows, ""))
+}
+
+var described = regexp.MustCompile(`fqName: "(\w+)", help: "([^"]*)", .*variableLabels: {([\w,]*)}`)
 
 // writeExample writes an answer as Vault sends it.
 func writeExample(b *bytes.Buffer, path string, example *logical.Response) error {
