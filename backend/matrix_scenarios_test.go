@@ -31,6 +31,7 @@ func scenarios() []scenario {
 		intended        = "put ledger/…/… intended"
 		issued          = "put ledger/…/… issued"
 		owed            = "put ledger/…/… owed"
+		ended           = "put ledger/…/… ended"
 		forgotten       = "delete ledger/…/…"
 		retire          = "put retired/…"
 		released        = "delete retired/…"
@@ -427,6 +428,46 @@ func scenarios() []scenario {
 			steps:   []string{list, intended},
 		},
 		{
+			name:   "revoke a token early",
+			before: issue,
+			run:    func(b *bench) { b.revokeEarly(b.leases[0]) },
+			steps:  []string{owed, end, ended},
+		},
+		{
+			name:    "revoke a token early, Jira unwilling",
+			before:  issue,
+			run:     func(b *bench) { b.revokeEarly(b.leases[0]) },
+			weather: unwilling,
+			steps:   []string{owed, end},
+		},
+		{
+			name: "pay for a token that was revoked early",
+			before: func(b *bench) {
+				issue(b)
+				remove := b.jira.Fault(unwilling[0])
+				b.revokeEarly(b.leases[0])
+				remove()
+				b.pass(time.Minute)
+			},
+			run:   works,
+			steps: []string{end, ended},
+		},
+		{
+			name:   "user: revoke his token early",
+			before: issueUser,
+			run:    func(b *bench) { b.revokeEarly(b.leases[0]) },
+			steps:  []string{owed, endUser, ended},
+		},
+		{
+			name: "the lease of a token that was revoked early",
+			before: func(b *bench) {
+				issue(b)
+				b.revokeEarly(b.leases[0])
+			},
+			run:   func(b *bench) { b.revokeLater(b.leases[0]) },
+			steps: []string{forgotten},
+		},
+		{
 			name: "pay a debt",
 			before: func(b *bench) {
 				issue(b)
@@ -622,6 +663,19 @@ func (b *bench) revokeNow(h *held) {
 func (b *bench) revokeLater(h *held) {
 	h.asked, h.queued = true, true
 	b.end(h, true)
+}
+
+// revokeEarly has somebody end what a lease holds, until he is told that it is gone. The
+// lease goes on, and ends without anything in Jira.
+func (b *bench) revokeEarly(h *held) {
+	h.asked = true
+	b.want(func() bool {
+		resp, ok := b.ask(b.t.Context(), logical.UpdateOperation, "tokens/"+h.id()+"/revoke", nil)
+		if ok = ok && (resp == nil || len(resp.Warnings) == 0); ok && b.works(h) {
+			b.t.Errorf("token %q was reported revoked, and works", h.name())
+		}
+		return ok || h.gone
+	})
 }
 
 // deleteByForce deletes a resource whatever leases there are.
