@@ -98,8 +98,8 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 		return nil, err
 	}
 	resp, err := b.issue(ctx, req, d, name)
-	if err != nil { // what is asked for may be none
-		if _, none := b.loadRole(ctx, req.Storage, name); none != nil {
+	if err != nil { // what is asked for may be none, and he who asks be gone
+		if r, e := load[role](context.WithoutCancel(ctx), &b.decoded, req.Storage, rolesPrefix+name); e == nil && r == nil {
 			return nil, err
 		}
 	}

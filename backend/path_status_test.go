@@ -2,6 +2,7 @@ package backend
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -340,6 +341,35 @@ func TestCountersAreThereBeforeTheyCount(t *testing.T) {
 			t.Errorf("%s is told as %s", name, have)
 		}
 	}
+}
+
+// overThePipe is storage as a plugin has it: who is gone reads nothing.
+type overThePipe struct{ logical.Storage }
+
+func (s overThePipe) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return s.Storage.Get(ctx, key)
+}
+
+// A reader who is gone was one all the same, but not of a role that there is none of: what
+// that is called anybody can make up.
+func TestReadersWhoAreGoneAreCounted(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.storage.Storage = overThePipe{e.storage.Storage}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for role, want := range map[string]float64{"readonly": 1, "nothing": 0} {
+		if _, err := e.request(ctx, logical.ReadOperation, "creds/"+role, nil); err == nil {
+			t.Fatal("he got a credential")
+		}
+		if n := e.value("mints_total", "role", role, "result", "error"); n != want {
+			t.Errorf("%v of %s are counted", n, role)
+		}
+	}
+	e.settled()
+	e.nothingHeld()
 }
 
 // What a tidy has ended needs nobody any more.
