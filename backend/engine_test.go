@@ -353,6 +353,11 @@ func (e *engine) alive() []string {
 			names = append(names, tok.Name)
 		}
 	}
+	for _, k := range e.jira.APITokens() {
+		if k.Live && strings.HasPrefix(k.Label, "vault-") {
+			names = append(names, k.Label)
+		}
+	}
 	return names
 }
 

@@ -166,6 +166,9 @@ func TestFaultMatrix(t *testing.T) {
 	m := &matrix{T: t, places: make(chan struct{}, 24), steps: map[string][]step{}, happened: map[string]map[string]int{}}
 	for _, s := range scenarios() {
 		for _, w := range worlds() {
+			if s.cloud && w.jira > 0 { // an API token's expiry is a time, which has passed there
+				continue
+			}
 			m.all.Go(func() { m.scenario(s, w) })
 		}
 	}
@@ -196,7 +199,7 @@ func (m *matrix) scenario(s scenario, w world) {
 	}
 	for _, step := range clean {
 		for _, k := range kinds() {
-			if k.is(step) && (w.cuts == nil || slices.Contains(w.cuts, k.name)) {
+			if k.is(step) && !s.lie(step, k) && (w.cuts == nil || slices.Contains(w.cuts, k.name)) {
 				m.all.Go(func() { m.run(s, w, cut{step, k}, clean) })
 			}
 		}
@@ -241,7 +244,7 @@ func (m *matrix) run(s scenario, w world, c cut, clean []step) (taken []step, ok
 // runCase has c happen to s in w, and sees to it that all is well afterwards. It
 // returns the steps that were taken in s.
 func runCase(t *testing.T, s scenario, w world, c cut, clean []step) []step {
-	b := newBench(t, w)
+	b := newBench(t, w, s.cloud)
 	if s.before != nil {
 		s.before(b)
 	}
@@ -357,7 +360,7 @@ func (m *matrix) report(took time.Duration) {
 			fmt.Fprintf(&table, "  %2d  %-36s cut in %2d ways, %3d cases\n", i+1, step.name, len(done), cases)
 			steps++
 			for _, k := range kinds() {
-				if m.ran == m.planned && k.is(step) && done[k.name] == 0 {
+				if m.ran == m.planned && k.is(step) && !s.lie(step, k) && done[k.name] == 0 {
 					m.Errorf("%s: %s was not cut by %q", s.name, step.name, k.name)
 				}
 			}

@@ -55,15 +55,32 @@ type held struct {
 	failures    int  // of a queued revoke
 }
 
-func newBench(t *testing.T, w world) *bench {
-	e := start(t, jiratest.Options{
+// newBench is a bench beside Jira Data Center, or Jira Cloud.
+func newBench(t *testing.T, w world, cloud bool) *bench {
+	o := jiratest.Options{
 		Now:      func() time.Time { return time.Now().Add(w.jira) },
 		Version:  "11.0.0",
 		Switches: jiratest.Switches{ListLag: w.lag},
-	})
+	}
+	if cloud {
+		o.Cloud, o.Version = "acme", ""
+	}
+	e := start(t, o)
 	disk := e.storage.Storage
 	b := &bench{engine: e, world: w, disk: disk, wire: &wire{Storage: disk, jira: e.jira}}
 	e.storage.Storage = b.wire
+	if cloud {
+		service := b.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "ci"})
+		b.write("config", map[string]any{
+			"url": "https://acme.atlassian.net", "deployment": "cloud", "proxy_url": b.jira.Proxy(), "ca_cert": string(b.jira.CA()),
+			"token": b.jira.AddOrgKey(false), "allow_undocumented_api": true,
+		})
+		b.write("accounts/ci", map[string]any{"type": "cloud_api_token", "account_id": service.ID})
+		b.write("roles/readonly", map[string]any{
+			"credential_type": "cloud_api_token", "accounts": "ci", "scopes": "read:jira-work", "ttl": shortTTL.String(), "max_ttl": shortMax.String(),
+		})
+		return b
+	}
 	b.write("config", map[string]any{"url": b.jira.URL()})
 	b.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "token": b.pat("ci-bot")})
 	b.write("roles/readonly", map[string]any{"accounts": "ci-bot", "ttl": shortTTL.String(), "max_ttl": shortMax.String()})
@@ -196,7 +213,25 @@ func (b *bench) works(h *held) bool {
 	if h.secret.InternalData["type"] == credentialTypeOAuth2 {
 		return h.lives(b.vaultNow()) // nobody can end it early
 	}
-	return slices.ContainsFunc(b.jira.Tokens(""), func(tok jiratest.Token) bool { return tok.Live && fmt.Sprint(tok.ID) == tokenID(h.secret) })
+	return slices.ContainsFunc(b.inJira(), func(tok listed) bool { return tok.id == tokenID(h.secret) })
+}
+
+// listed is a token of any kind that works.
+type listed struct{ id, name string }
+
+// inJira are all that there are.
+func (b *bench) inJira() (all []listed) {
+	for _, tok := range b.jira.Tokens("") {
+		if tok.Live {
+			all = append(all, listed{fmt.Sprint(tok.ID), tok.Name})
+		}
+	}
+	for _, k := range b.jira.APITokens() {
+		if k.Live {
+			all = append(all, listed{k.ID, k.Label})
+		}
+	}
+	return all
 }
 
 // want has somebody ask for something until he has got it.
@@ -405,25 +440,25 @@ func (b *bench) holds() {
 			}
 		}
 	}
-	for _, tok := range b.jira.Tokens("") {
-		if !tok.Live || !strings.HasPrefix(tok.Name, "vault-") || living[fmt.Sprint(tok.ID)] {
+	for _, tok := range b.inJira() {
+		if !strings.HasPrefix(tok.name, "vault-") || living[tok.id] {
 			continue
 		}
 		var r *ledger.Record
 		for _, have := range records {
-			if have.Name == tok.Name {
+			if have.Name == tok.name {
 				r = have
 			}
 		}
 		// The end is in doubt until it has passed by both clocks.
 		switch {
 		case r != nil && kept[r.ID] && r.State == ledger.Issued:
-		case r == nil && !b.strays && !known[fmt.Sprint(tok.ID)]:
-			b.t.Errorf("token %q works, and the ledger does not know it", tok.Name)
-		case r != nil && r.State == ledger.Issued && r.TokenID == fmt.Sprint(tok.ID) && !b.asked(r.ID) &&
+		case r == nil && !b.strays && !known[tok.id]:
+			b.t.Errorf("token %q works, and the ledger does not know it", tok.name)
+		case r != nil && r.State == ledger.Issued && r.TokenID == tok.id && !b.asked(r.ID) &&
 			now.Add(min(b.world.jira, 0)).Before(r.LeaseEnd.Time().Add(2*time.Minute)):
 		case recovered && !b.strays:
-			b.t.Errorf("token %q works still, %v after all is well again: %+v", tok.Name, now.Sub(b.healed).Round(time.Second), r)
+			b.t.Errorf("token %q works still, %v after all is well again: %+v", tok.name, now.Sub(b.healed).Round(time.Second), r)
 		}
 	}
 }
@@ -522,7 +557,11 @@ func (b *bench) land() {
 			if r.Type == credentialTypeUser {
 				b.jira.AddUser(jiratest.User{Name: r.Username})
 			}
-			b.jira.Mint(r.Username, r.Name, 1)
+			if r.Type == credentialTypeAPIToken {
+				b.jira.MintAPIToken(r.Username, r.Name, time.Hour)
+			} else {
+				b.jira.Mint(r.Username, r.Name, 1)
+			}
 			b.healed = b.vaultNow().Add(b.vaultNow().Sub(r.IntendedAt.Time()) / 10) // it is sought no more often
 			return
 		}

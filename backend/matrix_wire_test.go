@@ -74,12 +74,13 @@ func (w *wire) disarm() []step {
 func (w *wire) count() {
 	for _, call := range w.jira.Calls()[w.called:] {
 		w.called++
-		path, _, _ := strings.Cut(strings.TrimPrefix(call.Path, "/rest/"), "?")
+		path, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(call.Path, "/rest"), "/"), "?")
 		w.note(step{call.Method + " " + idPattern.ReplaceAllString(path, "/…"), true, w.called})
 	}
 }
 
-var idPattern = regexp.MustCompile(`/\d+$`)
+// idPattern is of what differs in a path: the ids of tokens and of accounts, as both Jiras have them.
+var idPattern = regexp.MustCompile(`/\d+$|/\d+:[A-Z2-7]{26}\b|/[A-Z2-7]{26}$`)
 
 func (w *wire) note(s step) {
 	if w.cutAt < 0 && s.jira == w.cut.step.jira && s.nth == w.cut.step.nth {

@@ -35,6 +35,34 @@ func (s *Server) APITokens() []APIToken {
 	return s.listAPITokens()
 }
 
+// MintAPIToken makes an API token of the service account with this id behind the API's back, which lives for life. It panics
+// if there is no such account, which is a mistake of the test.
+func (s *Server) MintAPIToken(accountID, label string, life time.Duration) APIToken {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.accounts {
+		if a.ID == accountID {
+			return s.mintAPIToken(a, label, nil, s.now().Add(life)).APIToken
+		}
+	}
+	panic("jiratest: there is no service account " + accountID)
+}
+
+// mintAPIToken makes one; s.mu is held.
+func (s *Server) mintAPIToken(account *serviceAccount, label string, scopes []string, expires time.Time) *apiToken {
+	k := &apiToken{
+		APIToken: APIToken{
+			ID: rand.Text(), Label: label, Account: account.Name, Scopes: slices.Clone(scopes), Created: s.now(), Expires: expires.UTC(),
+		},
+		account: account, scopes: scopes, raw: "ATSTT3x" + rand.Text() + rand.Text(),
+	}
+	s.apiTokens[k.ID] = k
+	s.apiOrder = append(s.apiOrder, k.ID)
+	s.secret(k.raw)
+	s.wake()
+	return k
+}
+
 func (s *Server) listAPITokens() []APIToken {
 	var list []APIToken
 	for _, id := range s.apiOrder {
@@ -127,16 +155,7 @@ func (s *Server) postAPIToken(q *request, account *serviceAccount) answer {
 			return refuse("DUPLICATE_LABEL", "The account has a token of this label.")
 		}
 	}
-	k := &apiToken{
-		APIToken: APIToken{
-			ID: rand.Text(), Label: body.text("label"), Account: account.Name, Scopes: slices.Clone(scopes), Created: now, Expires: expiry.UTC(),
-		},
-		account: account, scopes: scopes, raw: "ATSTT3x" + rand.Text() + rand.Text(),
-	}
-	s.apiTokens[k.ID] = k
-	s.apiOrder = append(s.apiOrder, k.ID)
-	s.secret(k.raw)
-	s.wake()
+	k := s.mintAPIToken(account, body.text("label"), scopes, expiry)
 	shown := showAPIToken(k)
 	shown["token"] = k.raw
 	return jsonAnswer(cmp.Or(s.switches.PostStatus, http.StatusCreated), shown)
