@@ -27,8 +27,8 @@ import (
 //
 //   - the token of a living lease works, unless somebody asked for its end;
 //   - every other token is in the ledger, for the engine to end;
-//   - a token that a synchronous revoke called ended is, and, of an exclusive
-//     account, so is what its reader made with it;
+//   - a token that a synchronous revoke, or an early one, called ended is, and, of an
+//     exclusive account, so is what its reader made with it;
 //   - the lease of an access token ends without a call to Jira, and its record is
 //     gone when the token has ended;
 //   - no lease turns irrevocable;
@@ -239,6 +239,7 @@ func (m *model) step() func(*rapid.T) {
 		{"time", 6, m.time},
 		{"a renewal", 5, m.renew},
 		{"a revoke", 3, m.revoke},
+		{"an early revoke", 2, m.early},
 		{"a fault", 4, m.fault},
 		{"an outage", 2, m.outage},
 		{"storage fails", 2, m.storage},
@@ -464,6 +465,27 @@ func (m *model) revoke() {
 		m.drop(l)
 	case how == "forced":
 		m.drop(l)
+	}
+}
+
+// early ends what a lease holds, which goes on, and ends without anything in Jira.
+func (m *model) early() {
+	l := m.some(func(*kept) bool { return m.kind != modelAccess })
+	if l == nil {
+		m.read()
+		return
+	}
+	l.asked = append(l.asked, m.node)
+	began := time.Now()
+	resp, ok, err := m.ask(m.node, fmt.Sprintf("end what %v holds", l), logical.Request{Operation: logical.UpdateOperation, Path: "tokens/" + l.data["id"].(string) + "/revoke"}, 0)
+	if !ok || err != nil || resp != nil && len(resp.Warnings) > 0 {
+		return
+	}
+	if m.live(l) {
+		m.Fatal("a token is called ended that works")
+	}
+	if left := m.left(began); left > 0 && !m.forced {
+		m.Fatal("a token is called ended, and what was made with it works")
 	}
 }
 
