@@ -27,7 +27,7 @@ func (b *backend) edge(handle framework.OperationFunc) framework.OperationFunc {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		err = b.guard(log, func() (err error) {
-			if err := b.understood(ctx, req.Storage); err != nil {
+			if err := b.understood(ctx, req.Storage, req.MountPoint); err != nil {
 				return err
 			}
 			resp, err = handle(ctx, req, d)
@@ -196,7 +196,7 @@ func (b *backend) log(req *logical.Request) hclog.Logger {
 }
 
 // ownLog is log for what nobody has requested. Only requests tell where the
-// engine is mounted, so before the first it does not know.
+// engine is mounted: before the first it is where it was last, if it ever was.
 func (b *backend) ownLog() hclog.Logger {
 	if have := b.logger.Load(); have != nil {
 		return have

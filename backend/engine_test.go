@@ -99,7 +99,7 @@ func start(t *testing.T, o jiratest.Options) *engine {
 func (e *engine) mount() {
 	e.t.Helper()
 	e.setup()
-	_ = e.understood(e.t.Context(), e.storage) // else the first request finds out
+	_ = e.understood(e.t.Context(), e.storage, "jira/") // else the first request finds out
 	e.loadLedger()
 }
 
@@ -461,6 +461,13 @@ func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// Reset forgets what was logged, for whoever has held it against the secrets.
+func (l *logBuffer) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Reset()
 }
 
 // holds fails the test for each secret that stands in the log, in one of the

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -14,29 +15,34 @@ import (
 // than the first, and is read as it is: what its values lack is what they meant.
 const storageVersion = 1
 
-// storedVersion is the version of what a mount's storage holds.
+// storedVersion is what storage says of itself.
 type storedVersion struct {
 	Version int    `json:"version"`
-	By      string `json:"by"` // the plugin's version
+	By      string `json:"by"`    // the plugin's version
+	Mount   string `json:"mount"` // where the engine was mounted last, for its log: only requests tell
 }
 
 // readable is whether what is stored was found to be of a version that is known. The
 // zero value is ready for use.
 type readable struct {
-	is atomic.Bool // for as long as the engine lives: nobody else writes
+	at atomic.Pointer[string] // where storage says that it is mounted; nil: it was not read yet
 	mu sync.Mutex
 }
 
 // understood fails where storage was written by an engine that is too new for this one.
 // The first that asks where writing is safe notes the version, before anything of it is
-// stored.
-func (b *backend) understood(ctx context.Context, s logical.Storage) error {
-	if b.readable.is.Load() {
+// stored. mount is where the engine is mounted, or empty where nobody has told.
+func (b *backend) understood(ctx context.Context, s logical.Storage, mount string) error {
+	known := func() bool {
+		at := b.readable.at.Load()
+		return at != nil && (mount == "" || mount == *at)
+	}
+	if known() {
 		return nil
 	}
 	b.readable.mu.Lock()
 	defer b.readable.mu.Unlock()
-	if b.readable.is.Load() {
+	if known() {
 		return nil
 	}
 	have, err := load[storedVersion](ctx, &b.decoded, s, versionKey)
@@ -49,11 +55,19 @@ func (b *backend) understood(ctx context.Context, s logical.Storage) error {
 	if have.Version > storageVersion {
 		return mistakef("this mount's storage was written by version %s of the plugin and is of version %d, and this plugin, %s, knows %d at most: run that version again, for this one does nothing here", have.By, have.Version, Version, storageVersion)
 	}
-	if have.Version < storageVersion && b.WriteSafeReplicationState() {
-		if err := store(ctx, s, versionKey, storedVersion{storageVersion, Version}); err != nil {
+	at := cmp.Or(mount, have.Mount)
+	if (have.Version < storageVersion || have.Mount != at) && b.WriteSafeReplicationState() {
+		err := store(ctx, s, versionKey, storedVersion{storageVersion, Version, at})
+		if err != nil && have.Version < storageVersion {
 			return err
 		}
+		if err != nil { // the log can wait
+			return nil
+		}
 	}
-	b.readable.is.Store(true)
+	b.readable.at.Store(&at)
+	if at != "" {
+		b.logger.CompareAndSwap(nil, &mounted{at, b.Logger().With("mount", at)})
+	}
 	return nil
 }

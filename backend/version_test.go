@@ -240,7 +240,47 @@ func TestTheVersionIsNotedBeforeAnythingElse(t *testing.T) {
 	e.write("config", config)
 	var have storedVersion
 	entry, err := e.storage.Get(t.Context(), versionKey)
-	if err != nil || entry.DecodeJSON(&have) != nil || have != (storedVersion{storageVersion, Version}) {
+	if err != nil || entry.DecodeJSON(&have) != nil || have != (storedVersion{storageVersion, Version, "jira/"}) {
 		t.Errorf("stored %+v, %v", have, err)
 	}
+}
+
+// Each line of the log names the mount, also of what is done before anybody has asked for
+// anything; and after a move the new one.
+func TestTheLogNamesTheMount(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.issue("readonly", nil)
+	overdue := func() {
+		t.Helper()
+		e.log.holds(t, e.jira.Secrets())
+		e.log.Reset()
+		e.setup()
+		e.pass(3 * time.Hour)
+		e.works()
+		e.eventually(func() bool { return e.logged("a token that was owed is ended") })
+	}
+	overdue()
+	for line := range strings.Lines(e.log.String()) {
+		if strings.HasPrefix(line, "20") && !strings.Contains(line, "mount=jira/") {
+			t.Errorf("%q", line)
+		}
+	}
+	e.clean(t.Context())
+
+	e.setup()
+	lease := e.issue("readonly", nil)
+	e.storage.failing(versionKey) // which keeps nobody from moving it
+	for range 2 {
+		req := &logical.Request{Operation: logical.ReadOperation, Path: "config", MountPoint: "moved/", Storage: e.storage}
+		if _, err := e.HandleRequest(t.Context(), req); err != nil {
+			t.Error(err)
+		}
+		e.storage.failing("")
+	}
+	overdue()
+	if !e.logged("a token that was owed is ended", "mount=moved/", lease.Data["token_name"].(string)) {
+		t.Error(e.log.String())
+	}
+	e.clean(t.Context())
+	e.nothingHeld()
 }

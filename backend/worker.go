@@ -63,7 +63,7 @@ func (b *backend) startWorker() {
 	}
 	b.running.Go(func() {
 		defer b.worker.running.Store(false)
-		err := b.guard(b.ownLog(), func() error { return b.understood(b.background, b.storage) })
+		err := b.guard(b.ownLog(), func() error { return b.understood(b.background, b.storage, "") })
 		if err != nil { // in a minute it is started again
 			b.ownLog().Error("nothing is done in the background", "error", err)
 			return
@@ -294,7 +294,7 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	}
 	log := b.log(req)
 	err := b.guard(log, func() error {
-		if err := b.understood(ctx, b.storage); err != nil {
+		if err := b.understood(ctx, b.storage, req.MountPoint); err != nil {
 			return err
 		}
 		b.startWorker()
