@@ -21,7 +21,7 @@ func TestOutage(t *testing.T) {
 	w.beginRaft(1)
 	w.configure()
 	w.api("PUT", "jira/config", map[string]any{"username": w.jira["JIRA_ADMIN_USERNAME"], "token": w.jira["JIRA_ADMIN_TOKEN"]})
-	w.api("PUT", "jira/accounts/release", map[string]any{"username": w.jira["JIRA_USERNAME_RELEASE_BOT"], "token": w.jira["JIRA_TOKEN_RELEASE_BOT"], "max_tokens": 40})
+	w.api("PUT", "jira/accounts/release", map[string]any{"username": w.jira["JIRA_USERNAME_RELEASE_BOT"], "token": w.jira["JIRA_TOKEN_RELEASE_BOT"], "max_tokens": 600})
 	w.api("PUT", "jira/roles/app", map[string]any{"accounts": "ci", "ttl": "15s", "max_ttl": "60s"})
 	w.api("PUT", "jira/roles/release", map[string]any{"accounts": "release", "ttl": "40s", "max_ttl": "3m"})
 	w.api("PUT", "jira/static-roles/legacy", map[string]any{"account": "release", "rotation_period": "720h"})
@@ -35,7 +35,7 @@ func TestOutage(t *testing.T) {
 	w.api("PUT", "jira/rotate-account/ci", map[string]any{})
 	w.api("PUT", "jira/rotate-role/legacy", map[string]any{})
 	w.api("PUT", "jira/tidy", map[string]any{})
-	l.waitReads(200)
+	l.waitReads(1000)
 
 	w.must(200, "POST", w.control+"fault", map[string]any{"do": "Answer", "status": 503, "body": "Jira is down"})
 	began := time.Now()
@@ -77,7 +77,7 @@ func TestOutage(t *testing.T) {
 	figure := fmt.Sprintf("%-40s %10v", fmt.Sprintf("%d tokens gone after %v of outage, in", len(left), outage), time.Since(healed).Round(time.Millisecond))
 	t.Log(figure)
 	suite.figures.add(figures{lines: []string{figure}})
-	l.waitReads(200)
+	l.waitReads(1000)
 	l.finish()
 	other.finish()
 	b.close()
@@ -93,4 +93,5 @@ func TestOutage(t *testing.T) {
 	l.up()
 	l.waitReads(200)
 	l.finish()
+	w.api("DELETE", "sys/mounts/jira", nil) // and with it what the engine has minted for itself
 }
