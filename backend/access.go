@@ -128,6 +128,9 @@ func widerThan(granted, wanted []string) []string {
 // nobody can tell what became of it, it is left to its end, which is near.
 func (b *backend) makeAccess(ctx context.Context, log hclog.Logger, m *mint) (jira.Token, string, error) {
 	t, err := m.client.Site().AccessToken(ctx, m.grant)
+	if err == nil || jira.Is(err, jira.Refused) {
+		b.checks.note(m.record.Account, credential{}, err)
+	}
 	if err != nil {
 		if !jira.NothingMade(err) {
 			log.Warn("Jira may have made an access token that nobody received: it ends by itself", "id", m.record.ID, "account", m.record.Account)
@@ -199,6 +202,7 @@ func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lea
 		if err := b.ledger.Forget(ctx, l.ID); err != nil {
 			return "", err
 		}
+		b.paid(l.ID)
 		log.Info("the lease of an access token has ended: the token is left to end by itself")
 		return resultExpires, nil
 	}
@@ -220,11 +224,15 @@ func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lea
 			return resultExpires, nil
 		}
 		log.Warn("an access token could not be revoked", "error", err)
+		if r, e := l.record(); e == nil {
+			b.debt(r, err.Error())
+		}
 		return "", err
 	}
 	if err := b.ledger.Forget(ctx, l.ID); err != nil {
 		return "", err
 	}
+	b.paid(l.ID)
 	log.Info("access token revoked")
 	return resultDone, nil
 }
@@ -258,6 +266,7 @@ func (b *backend) outlived(ctx context.Context, log hclog.Logger, r *ledger.Reco
 	if err := b.ledger.Forget(ctx, r.ID); err != nil && !errors.Is(err, ledger.ErrMissing) {
 		return err
 	}
+	b.paid(r.ID)
 	log.Info("an access token has ended by itself, or was received by nobody", "id", r.ID, "token_name", r.Name, "expires_at", rfc3339(r.Expires.Time()))
 	return nil
 }

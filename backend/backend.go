@@ -55,6 +55,7 @@ type backend struct {
 	metrics *metrics
 	events  events
 	checks  checks
+	debts   debts
 
 	// resources keeps config, accounts and roles in step with each other and
 	// with the ledger: whoever writes one of them holds it, whoever writes an

@@ -225,3 +225,97 @@ func TestADeposedNodeReviewsNothing(t *testing.T) {
 		t.Errorf("%d calls", n)
 	}
 }
+
+// What could not be looked at is no finding, and what was found stays until it was.
+func TestAReviewThatCannotLook(t *testing.T) {
+	limits := func(t *testing.T) *engine {
+		e := configured(t, jiratest.Options{})
+		all := e.must(logical.UpdateOperation, "roles/readonly/check", nil).Data["not_allowed"]
+		e.write("accounts/ci-bot", map[string]any{"max_tokens": 3})
+		e.write("roles/readonly", map[string]any{"allowed_permissions": all, "enforce_permissions": true})
+		e.looked()
+		return e
+	}
+	t.Run("Jira is away", func(t *testing.T) {
+		e := limits(t)
+		e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Admin = true })
+		e.pass(25 * time.Hour)
+		e.looked()
+		e.finds("administers Jira now")
+		remove := e.jira.Fault(jiratest.Fault{Times: -1, Do: jiratest.Answer, Status: 503})
+		e.pass(25 * time.Hour)
+		e.looked()
+		remove()
+		e.sites.forget("ci-bot")
+		e.finds("administers Jira now")
+		if !e.logged("[WARN]", "an account could not be reviewed now") {
+			t.Error("the log does not say so")
+		}
+		e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Admin = false })
+		e.pass(2 * time.Hour)
+		e.settled() // what was tried then
+		e.looked()
+		e.well()
+	})
+	t.Run("the account is full", func(t *testing.T) {
+		e := limits(t)
+		lease := e.issue("readonly", nil)
+		e.pass(25 * time.Hour)
+		e.looked()
+		e.revoke(lease.Secret)
+		e.well()
+	})
+	t.Run("the mount is being removed", func(t *testing.T) {
+		e := limits(t)
+		e.pass(25 * time.Hour)
+		e.system.TaintedVal = true
+		e.jira.ResetCalls()
+		e.looked()
+		if n := len(e.jira.Calls()); n != 0 {
+			t.Errorf("%d calls", n)
+		}
+	})
+	t.Run("a write while it runs", func(t *testing.T) {
+		e := limits(t)
+		e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Admin = true })
+		e.pass(25 * time.Hour)
+		e.jira.ResetCalls()
+		const permissions = "/rest/api/2/mypermissions"
+		e.jira.Fault(jiratest.Fault{Method: "GET", Path: permissions, Nth: 1, Do: jiratest.Slow, Delay: 200 * time.Millisecond})
+		if err := e.reviewDaily(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.jira.WaitCalls(t.Context(), "GET", permissions, 1); err != nil {
+			t.Fatal(err)
+		}
+		e.write("accounts/ci-bot", map[string]any{"allow_admin": true})
+		e.write("roles/readonly", map[string]any{"enforce_permissions": false})
+		if err := e.reviewDaily(t.Context()); err != nil { // the worker, which the write has woken
+			t.Fatal(err)
+		}
+		e.running.Wait()
+		e.looked()
+		e.well()
+	})
+	t.Run("the role is deleted", func(t *testing.T) {
+		e := limits(t)
+		e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Admin = true })
+		e.pass(25 * time.Hour)
+		e.looked()
+		e.write("accounts/ci-bot", map[string]any{"allow_admin": true})
+		e.looked()
+		e.finds("role")
+		e.must(logical.DeleteOperation, "roles/readonly", nil)
+		e.looked()
+		e.well()
+	})
+}
+
+// looked has the worker review what is due.
+func (e *engine) looked() {
+	e.t.Helper()
+	if err := e.reviewDaily(e.t.Context()); err != nil {
+		e.t.Fatal(err)
+	}
+	e.running.Wait()
+}

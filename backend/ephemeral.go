@@ -350,6 +350,7 @@ func (b *backend) settleLostUser(ctx context.Context, log hclog.Logger, admin *j
 	if err := b.ledger.Forget(ctx, r.ID); err != nil {
 		return err
 	}
+	b.paid(r.ID)
 	log.Info("a lost mint is settled", "id", r.ID, "username", r.Username, "user_ended", found)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -116,20 +117,49 @@ func (b *backend) eventOfLease(what string, l *lease, err error) {
 // it, because of why. What the engine keeps for itself and gives up in its own time is no
 // debt.
 func (b *backend) debt(r *ledger.Record, why string) {
-	if r.Kept != "" {
+	if r.Kept != "" || !b.debts.take(r) {
 		return
 	}
 	b.metrics.debts.WithLabelValues(unretired(r.Account)).Inc()
 	b.eventOf(eventDebtCreate, tokenPath(r), r, nil, "reason", why)
 }
 
-// paid is the same of one that is proven gone.
-func (b *backend) paid(r *ledger.Record) {
-	if r.Kept != "" {
+// paid is the same of one that is proven gone, be it a debt or none.
+func (b *backend) paid(id string) {
+	r := b.debts.pay(id)
+	if r == nil {
 		return
 	}
 	b.metrics.settled.WithLabelValues(unretired(r.Account)).Inc()
 	b.eventOf(eventDebtPay, tokenPath(r), r, nil)
+}
+
+// debts are those that were counted and are not paid. The zero value is ready for use.
+type debts struct {
+	mu sync.Mutex
+	of map[string]*ledger.Record
+}
+
+func (d *debts) take(r *ledger.Record) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.of[r.ID] != nil {
+		return false
+	}
+	if d.of == nil {
+		d.of = map[string]*ledger.Record{}
+	}
+	one := *r
+	d.of[r.ID] = &one
+	return true
+}
+
+func (d *debts) pay(id string) *ledger.Record {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.of[id]
+	delete(d.of, id)
+	return r
 }
 
 // eventOfRotation tells how a rotation of what k keeps went. Whoever reads data_path gets
@@ -159,11 +189,16 @@ func (b *backend) eventOfTidy(s *tidyStatus) {
 }
 
 // telling is handle, of a resource whose events start with name, which sends one where
-// it has succeeded.
-func (b *backend) telling(name string, handle framework.OperationFunc) framework.OperationFunc {
+// it has succeeded, and, of a delete, where read finds that there was something to delete.
+func (b *backend) telling(name string, read, handle framework.OperationFunc) framework.OperationFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		there := true
+		if req.Operation == logical.DeleteOperation {
+			have, err := read(ctx, req, d)
+			there = err != nil || have != nil // else whoever deletes it finds out
+		}
 		resp, err := handle(ctx, req, d)
-		if err == nil {
+		if err == nil && there {
 			what := eventPrefix + name + happened[req.Operation]
 			if d.Schema["name"] == nil && req.Operation != logical.DeleteOperation { // there is but one
 				what = eventPrefix + name + "-write"

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,8 +173,10 @@ func TestEventsOfDebts(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.tells()
-	e.must(logical.UpdateOperation, "tokens/"+id(early)+"/revoke", nil)
-	e.must(logical.UpdateOperation, "tokens/"+id(early)+"/revoke", nil)
+	for range 2 {
+		resp, err := e.request(t.Context(), logical.UpdateOperation, "tokens/"+id(early)+"/revoke", nil)
+		e.failed(503, resp, err, "goes on trying")
+	}
 	e.tells("debt-create", "creds-revoke-fail", "creds-revoke-fail")
 	back()
 	e.sites.forget("ci-bot")
@@ -276,4 +279,146 @@ func TestEventsDocumented(t *testing.T) {
 	if !maps.Equal(documented, sent) {
 		t.Errorf("documented: %v\nsent: %v", slices.Sorted(maps.Keys(documented)), slices.Sorted(maps.Keys(sent)))
 	}
+}
+
+// Each debt that is taken is paid, once, however it came about and whoever ends it.
+func TestDebtsAddUp(t *testing.T) {
+	unwilling := jiratest.Fault{Method: "DELETE", Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`}
+	for name, tt := range map[string]struct {
+		users bool
+		debts float64
+		run   func(*engine)
+	}{
+		"a mint whose answer is lost, and found at once": {run: func(e *engine) {
+			e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Nth: 1, Do: jiratest.LoseAnswer})
+			_, _ = e.request(e.t.Context(), logical.ReadOperation, "creds/readonly", nil)
+		}},
+		"a user whose mint is lost": {users: true, debts: 1, run: func(e *engine) {
+			lose := e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Times: -1, Do: jiratest.LoseAnswer})
+			stay := e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: "/rest/api/2/user", Times: -1, Do: jiratest.Answer, Status: 500})
+			_, _ = e.request(e.t.Context(), logical.ReadOperation, "creds/deploy", nil)
+			lose()
+			stay()
+			e.sites.forget(adminAccount)
+		}},
+		"a role that is tried out": {debts: 1, run: func(e *engine) {
+			remove := e.jira.Fault(unwilling)
+			_, _ = e.request(e.t.Context(), logical.UpdateOperation, "roles/readonly/check", nil)
+			remove()
+		}},
+		"many revokes at once, and Jira says no": {debts: 1, run: func(e *engine) {
+			lease := e.issue("readonly", nil)
+			remove := e.jira.Fault(unwilling)
+			var all sync.WaitGroup
+			for range 4 {
+				all.Go(func() {
+					_, _ = e.request(e.t.Context(), logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+				})
+				all.Go(func() { _, _ = e.leaseRequest(e.t.Context(), logical.RevokeOperation, lease.Secret) })
+			}
+			all.Wait()
+			remove()
+			e.pass(time.Minute)
+			e.settled()
+			e.revoke(lease.Secret)
+		}},
+		"many revokes at once": {run: func(e *engine) {
+			lease := e.issue("readonly", nil)
+			e.jira.ResetCalls()
+			slow := e.jira.Fault(jiratest.Fault{Method: "DELETE", Times: -1, Do: jiratest.Slow, Delay: 100 * time.Millisecond})
+			var all sync.WaitGroup
+			early := func() {
+				_, _ = e.request(e.t.Context(), logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+			}
+			all.Go(early)
+			if err := e.jira.WaitCalls(e.t.Context(), "DELETE", "", 1); err != nil {
+				e.t.Fatal(err)
+			}
+			all.Go(early)
+			all.Go(func() { _, _ = e.leaseRequest(e.t.Context(), logical.RevokeOperation, lease.Secret) })
+			all.Wait()
+			slow()
+			e.revoke(lease.Secret)
+		}},
+		"a record whose removal fails": {debts: 1, run: func(e *engine) {
+			lease := e.issue("readonly", nil)
+			fail := func(op, key string) error {
+				if op == "delete" && strings.HasPrefix(key, ledgerPrefix) {
+					return errStorage
+				}
+				return nil
+			}
+			e.storage.fail.Store(&fail)
+			_ = e.revokeQueued(lease.Secret)
+			e.storage.failing("")
+		}},
+		"a record whose removal lands, and is answered with an error": {debts: 1, run: func(e *engine) {
+			lease := e.issue("readonly", nil)
+			remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Times: -1, Do: jiratest.Answer, Status: 500})
+			_ = e.revokeQueued(lease.Secret)
+			remove()
+			e.sites.forget("ci-bot")
+			e.storage.Storage = &landing{Storage: e.storage.Storage}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, account := (*engine)(nil), "ci-bot"
+			if tt.users {
+				e, account = throwaway(t, jiratest.Options{}), adminAccount
+			} else {
+				e = configured(t, jiratest.Options{})
+			}
+			tt.run(e)
+			for range 3 {
+				e.pass(2 * time.Minute)
+				e.settled()
+			}
+			taken, paid := e.value("debts_total", "account", account), e.value("debts_settled_total", "account", account)
+			if taken != tt.debts || paid != tt.debts {
+				t.Errorf("%v taken and %v paid, want %v", taken, paid, tt.debts)
+			}
+			told := map[string]float64{}
+			for _, one := range e.told.since() {
+				told[one["event"]]++
+			}
+			if told[eventDebtCreate] != taken || told[eventDebtPay] != paid {
+				t.Errorf("told %v", told)
+			}
+			e.nothingHeld()
+		})
+	}
+}
+
+// landing is storage of which the next removal of a record lands, and is answered with an
+// error.
+type landing struct {
+	logical.Storage
+	done atomic.Bool
+}
+
+func (l *landing) Delete(ctx context.Context, key string) error {
+	err := l.Storage.Delete(ctx, key)
+	if strings.HasPrefix(key, ledgerPrefix) && !l.done.Swap(true) {
+		return errStorage
+	}
+	return err
+}
+
+// What was told to be revoked is not told again by its lease, and what was not there not
+// to be deleted.
+func TestEventsAreToldOnce(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	lease := e.issue("readonly", nil)
+	e.told.since()
+	e.must(logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+	e.pass(30 * time.Minute)
+	e.revoke(lease.Secret)
+	e.tells("creds-revoke")
+	if n := e.value("revokes_total", "role", "readonly", "result", "ended"); n != 1 {
+		t.Errorf("%v are counted", n)
+	}
+	for _, path := range []string{"accounts/nobody", "roles/nobody", "static-roles/nobody", "config/auto-tidy"} {
+		e.must(logical.DeleteOperation, path, nil)
+	}
+	e.tells()
 }

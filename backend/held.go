@@ -178,12 +178,10 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 		if left, own, err = b.release(ctx, req, force, account, name); err != nil {
 			return err
 		}
-		if account != "" { // of those that were ended before nobody has to ask any more
-			for _, id := range b.ledger.IDs(account) {
-				if b.ledger.State(id) == ledger.Ended {
-					if err := b.ledger.Forget(ctx, id); err != nil {
-						return err
-					}
+		for _, id := range b.ledger.IDs(account) { // of those that were ended before nobody has to ask any more
+			if b.ledger.State(id) == ledger.Ended {
+				if err := b.ledger.Forget(ctx, id); err != nil {
+					return err
 				}
 			}
 		}

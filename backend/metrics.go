@@ -31,6 +31,7 @@ type metrics struct {
 const (
 	resultDone      = "success"
 	resultFailed    = "error"
+	resultEnded     = "ended"      // of a revoke: the token was ended before, and that was told then
 	resultTakenOver = "taken_over" // of a revoke: Vault may drop the lease, and the engine goes on trying
 	resultExpires   = "expires"    // likewise: what it held cannot be revoked, and ends by itself
 )
@@ -62,7 +63,7 @@ func newMetrics(b *backend) *metrics {
 		registry:  prometheus.NewRegistry(),
 		mints:     counter("mints_total", "Credentials that readers asked for, by role and how that went.", "role", "result"),
 		renewals:  counter("renewals_total", "Renewals of leases, by role and how that went.", "role", "result"),
-		revokes:   counter("revokes_total", "Revokes of leases, by role and how that went. success: the token is proven gone. taken_over: Vault dropped the lease, and the engine goes on trying. expires: an access token, which ends by itself.", "role", "result"),
+		revokes:   counter("revokes_total", "Revokes of leases, by role and how that went. success: the token is proven gone. ended: it was before. taken_over: Vault dropped the lease, and the engine goes on trying. expires: an access token, which ends by itself.", "role", "result"),
 		rotations: counter("rotations_total", "Rotations of the engine's own credentials and of static roles, by what is rotated.", "of", "result"),
 		debts:     counter("debts_total", "Tokens of leases that had to go and that Jira did not end at once, by account.", "account"),
 		settled:   counter("debts_settled_total", "Tokens of debts_total that were ended since, by account.", "account"),
@@ -150,7 +151,9 @@ func (p *present) Collect(to chan<- prometheus.Metric) {
 	for _, state := range []ledger.State{ledger.Intended, ledger.Issued, ledger.Owed, ledger.Ended} {
 		gauge(recordsDesc, float64(counts[state]), string(state))
 	}
-	gauge(debtDesc, b.oldestDebt(ctx).Seconds())
+	if debt, err := b.oldestDebt(ctx); err == nil {
+		gauge(debtDesc, debt.Seconds())
+	}
 	gauge(wholeDesc, truth(b.ledger.Whole()))
 	shut, _, left, limited := b.sites.weather()
 	gauge(shutDesc, max(time.Until(shut), 0).Seconds())
@@ -182,13 +185,15 @@ func (p *present) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// oldestDebt is for how long the oldest token that has to go is owed. Of more than a
-// few hundred some are looked at.
-func (b *backend) oldestDebt(ctx context.Context) (oldest time.Duration) {
-	for _, id := range b.ledger.Page(ledger.Filter{State: ledger.Owed}, "", mostATurn) {
-		if r, err := b.ledger.Read(ctx, id); err == nil && r.State == ledger.Owed {
+// oldestDebt is for how long the oldest token that has to go is owed. What the engine logs
+// in with goes in its own time, and an access token ends by itself: they are none. Of more
+// than a few hundred some are looked at.
+func (b *backend) oldestDebt(ctx context.Context) (oldest time.Duration, err error) {
+	records, err := b.readAll(ctx, b.ledger.Page(ledger.Filter{State: ledger.Owed}, "", mostATurn))
+	for _, r := range records {
+		if r != nil && r.State == ledger.Owed && r.Kept != ledger.KeptOwn && r.Type != credentialTypeOAuth2 {
 			oldest = max(oldest, b.now().Sub(r.OwedAt.Time()))
 		}
 	}
-	return oldest
+	return oldest, err
 }

@@ -459,9 +459,7 @@ func (m *model) revoke() {
 		if m.live(l) {
 			m.Fatal("a token is called ended that works")
 		}
-		if left := m.left(began); left > 0 && !m.forced {
-			m.Fatal("a token is called ended, and what was made with it works")
-		}
+		m.noneLeft(began, calls)
 		m.drop(l)
 	case how == "forced":
 		m.drop(l)
@@ -484,8 +482,13 @@ func (m *model) early() {
 	if m.live(l) {
 		m.Fatal("a token is called ended that works")
 	}
-	// Of one that was ended before nobody is asked, and what readers of others have made
-	// since is ended with theirs.
+	m.noneLeft(began, calls)
+}
+
+// noneLeft holds that what readers had made by began was ended with a token, if Jira was
+// asked anything, beyond so many calls: of a token that was ended before it is not, and what
+// readers of other leases have made since is ended with theirs.
+func (m *model) noneLeft(began time.Time, calls int) {
 	if left := m.left(began); left > 0 && !m.forced && m.calls() > calls {
 		m.Fatal("a token is called ended, and what was made with it works")
 	}

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -102,7 +103,17 @@ func (b *backend) readAccountTokens(ctx context.Context, req *logical.Request, d
 	for _, t := range tokens {
 		ofMount, id, made := ledger.ParseName(t.Name)
 		class, state := classSibling, ledger.State("")
-		switch r, err := b.ledger.Read(ctx, id); {
+		r, err := (*ledger.Record)(nil), ledger.ErrMissing
+		if made {
+			r, err = b.ledger.Read(ctx, id)
+			if errors.Is(err, ledger.ErrUnreadable) { // it is known, whatever it says
+				r, err = &ledger.Record{TokenID: t.ID}, nil
+			}
+			if err != nil && !errors.Is(err, ledger.ErrMissing) {
+				return nil, err
+			}
+		}
+		switch {
 		case t.ID == a.OwnTokenID || t.ID == a.PreviousTokenID:
 			class = classOwn
 		case !made:

@@ -352,6 +352,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		b.rotations.judge(name, nil, b.now()) // what failed was of another
 		b.sites.forget(name)                  // so that a login which Jira had refused is tried again
 	}
+	b.checks.forget(name)
 	b.rouse()
 	b.log(req).Info("account written", "account", name)
 	return warned(warnings), nil

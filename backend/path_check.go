@@ -214,6 +214,7 @@ func (b *backend) trial(ctx context.Context, req *logical.Request, name string, 
 	defer cancel()
 	err = errors.Join(err, m.endUnread(ctx, secret))
 	if e := b.end(ctx, b.log(req), req.Storage, m.client, m.record); e != nil {
+		b.debt(m.record, e.Error())
 		if owed := b.ledger.Owe(ctx, m.record.ID, m.record.TokenID); owed != nil {
 			e = errors.Join(e, owed)
 		}

@@ -478,5 +478,6 @@ func (b *backend) deleteRole(ctx context.Context, req *logical.Request, d *frame
 	}
 	b.resources.Lock()
 	defer b.resources.Unlock()
+	defer b.reviewSoon()
 	return nil, remove(ctx, &b.decoded, req.Storage, rolesPrefix+name)
 }

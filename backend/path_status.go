@@ -89,26 +89,47 @@ func (b *backend) works(ctx context.Context, s logical.Storage, name string, a *
 	b.checks.mu.Lock()
 	last, ok := b.checks.found[name]
 	b.checks.mu.Unlock()
-	if ok && last.credential == a.credential && time.Since(last.at) < statusRest {
+	if ok && last.credential == a.credential && time.Since(last.at) < statusRest || ok && a.Type == accountTypeOAuth2 {
 		return last.err
 	}
 	client, err := b.client(ctx, s, name)
 	if err == nil {
 		switch a.Type {
-		case accountTypeOAuth2: // which would cost an access token
+		case accountTypeOAuth2: // to ask would cost an access token: the last read tells
 		case accountTypeAPIToken:
 			_, err = client.Tokens(ctx)
 		default:
 			_, err = client.Myself(ctx)
 		}
 	}
-	b.checks.mu.Lock()
-	defer b.checks.mu.Unlock()
-	if b.checks.found == nil {
-		b.checks.found = map[string]check{}
+	if passing(ctx, err) { // and tells nothing of the next call
+		return err
 	}
-	b.checks.found[name] = check{a.credential, time.Now(), err}
+	b.checks.note(name, a.credential, err)
 	return err
+}
+
+// forget forgets what is known of account name, which was written.
+func (k *checks) forget(name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.found, name)
+}
+
+// note takes note of whether c, which account name logs in with, works.
+func (k *checks) note(name string, c credential, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.found == nil {
+		k.found = map[string]check{}
+	}
+	k.found[name] = check{c, time.Now(), err}
+}
+
+// passing tells whether err says nothing of what was logged in with: Jira was away, or
+// no time was left.
+func passing(ctx context.Context, err error) bool {
+	return err != nil && (jira.Is(err, jira.Down) || jira.Is(err, jira.Busy) || ctx.Err() != nil)
 }
 
 // report is a status in the making.
@@ -204,35 +225,51 @@ func (b *backend) statusOfCredentials(ctx context.Context, req *logical.Request,
 	var calls sync.WaitGroup
 	for name, a := range all {
 		calls.Go(func() {
-			what := fmt.Sprintf("account %q", name)
-			if name == adminAccount {
-				what = "the config's admin"
-			}
-			err := b.works(ctx, req.Storage, name, a)
-			why := ""
+			err := b.guard(b.log(req), func() error {
+				one := b.statusOfCredential(ctx, req, r, name, a, running)
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				told[name] = one
+				return nil
+			})
 			if err != nil {
-				why = err.Error()
-				if running && !jira.Is(err, jira.Down) && !jira.Is(err, jira.Busy) && ctx.Err() == nil {
-					r.wrong("%s: what it logs in with does not work: %v", what, err)
-				}
-			}
-			rotation := b.rotationData(&a.schedule, &a.rotated, name)
-			if failure := rotation["last_error"]; failure != "" {
-				r.wrong("%s: its last rotation failed: %v", what, failure)
-			}
-			if a.Expires != 0 && b.now().Add(warnAhead).After(time.Unix(a.Expires, 0)) && rotation["next_rotation"] == "" {
-				r.wrong("%s: its token expires on %s and is not replaced: rotate it, or write another", what, unix(a.Expires))
-			}
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			told[name] = map[string]any{
-				"kind": a.kind(), "works": err == nil, "error": why, "expires_at": unix(a.Expires),
-				"last_rotated": rotation["last_rotated"], "next_rotation": rotation["next_rotation"], "rotation_error": rotation["last_error"],
+				r.wrong("account %q: %v", name, err)
 			}
 		})
 	}
 	calls.Wait()
 	r.data["credentials"] = told
+}
+
+// statusOfCredential tells whether what account name logs in with works.
+func (b *backend) statusOfCredential(ctx context.Context, req *logical.Request, r *report, name string, a *account, running bool) map[string]any {
+	what := fmt.Sprintf("account %q", name)
+	if name == adminAccount {
+		what = "the config's admin"
+	}
+	err := b.works(ctx, req.Storage, name, a)
+	why := ""
+	if err != nil {
+		why = err.Error()
+		switch {
+		case !running: // Jira's, and told already
+		case passing(ctx, err):
+			r.wrong("%s: Jira says that it runs, and does not answer: %v", what, err)
+		default:
+			r.wrong("%s: what it logs in with does not work: %v", what, err)
+		}
+	}
+	rotation := b.rotationData(&a.schedule, &a.rotated, name)
+	if failure := rotation["last_error"]; failure != "" {
+		r.wrong("%s: its last rotation failed: %v", what, failure)
+	}
+	if a.Expires != 0 && b.now().Add(warnAhead).After(time.Unix(a.Expires, 0)) && rotation["next_rotation"] == "" {
+		r.wrong("%s: its token expires on %s and is not replaced: rotate it, or write another", what, unix(a.Expires))
+	}
+	return map[string]any{
+		"kind": a.kind(), "works": err == nil, "error": why, "expires_at": unix(a.Expires),
+		"last_rotated": rotation["last_rotated"], "next_rotation": rotation["next_rotation"], "rotation_error": rotation["last_error"],
+	}
 }
 
 // statusOfRoom tells how much more accounts and roles can hold.
@@ -282,7 +319,10 @@ func (b *backend) statusOfLedger(ctx context.Context, r *report, running bool) {
 	if unread := b.unread.Load(); unread != nil {
 		why = (*unread).Error()
 	}
-	debt := b.oldestDebt(ctx)
+	debt, err := b.oldestDebt(ctx)
+	if err != nil {
+		r.wrong("how old the debts are cannot be read: %v", err)
+	}
 	r.data["ledger"] = map[string]any{
 		"whole": b.ledger.Whole(), "error": why, "oldest_debt_seconds": int(debt / time.Second),
 		"intended": counts[ledger.Intended], "issued": counts[ledger.Issued], "owed": counts[ledger.Owed], "ended": counts[ledger.Ended],

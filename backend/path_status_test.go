@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	prometheus "github.com/prometheus/common/model"
 
+	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/jira/jiratest"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -402,5 +404,152 @@ func TestMetricsOfADeletedAccount(t *testing.T) {
 	}
 	if e.ledger.Counts()[ledger.Owed] != 0 {
 		t.Error("owed")
+	}
+}
+
+// Jira's front door says that it runs, and nothing behind it answers.
+func TestStatusWhileOnlyTheFrontDoorAnswers(t *testing.T) {
+	for name, f := range map[string]jiratest.Fault{
+		"fails": {Path: "/rest", Times: -1, Do: jiratest.Answer, Status: 500}, "hangs": {Path: "/rest", Times: -1, Do: jiratest.Hang},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := configured(t, jiratest.Options{})
+			e.well()
+			e.checks.forget("ci-bot")
+			remove := e.jira.Fault(f)
+			before := e.value("jira_requests_total", "method", "GET", "class", "2xx")
+			e.finds("Jira says that it runs, and does not answer")
+			// To ask how it is must not look like a call that Jira has answered.
+			if n := e.value("jira_requests_total", "method", "GET", "class", "2xx"); n != before {
+				t.Errorf("%v calls are counted as answered, of %v before", n, before)
+			}
+			remove()
+			e.well()
+		})
+	}
+}
+
+// What somebody did not wait for says nothing of a credential.
+func TestStatusThatNobodyWaitedFor(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	remove := e.jira.Fault(jiratest.Fault{Path: "/rest", Times: -1, Do: jiratest.Hang})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = e.request(ctx, logical.ReadOperation, "status", nil)
+	}()
+	if err := e.jira.WaitCalls(t.Context(), "GET", "/rest/api/2/myself", 1); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	<-done
+	remove()
+	if data := e.read("status"); data["healthy"] != true {
+		t.Errorf("%v", data["reasons"])
+	}
+}
+
+// To ask how Jira is does not open the gate to one that answers nothing else.
+func TestAStatusDoesNotOpenTheGate(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.well()
+	e.sites.gate.SetLongestPause(jira.LongestPause)
+	remove := e.jira.Fault(jiratest.Fault{Path: "/rest", Times: -1, Do: jiratest.Answer, Status: 500})
+	for range 8 {
+		_, _ = e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+		e.read("status")
+	}
+	if time.Until(e.sites.gate.ShutUntil()) <= 0 {
+		t.Error("it is open")
+	}
+	remove()
+	e.sites.gate.SetLongestPause(time.Microsecond)
+	e.pass(25 * time.Hour)
+	e.eventually(func() bool { e.settled(); return len(e.ledger.IDs("")) == 0 })
+}
+
+// Of the past are a limit that Jira does not tell of any more, and what waits for
+// something else is no debt; what cannot be read is not well.
+func TestStatusOfWhatIsNotSo(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.well()
+	limited := e.jira.Fault(jiratest.Fault{Method: "POST", Nth: 1, Do: jiratest.Answer, Status: 403, Body: `{"message":"x"}`, Header: http.Header{"X-Ratelimit-Remaining": {"0"}, "X-Ratelimit-Limit": {"10"}, "Content-Type": {"application/json"}}})
+	_, _ = e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+	limited()
+	e.finds("rate limit is used up")
+	e.sites.heard = time.Nanosecond
+	e.well()
+
+	// What the engine logs in with waits for a lost mint, for a day.
+	e.rotate("rotate-account/ci-bot")
+	e.pass(10 * time.Minute)
+	e.tended()
+	e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Nth: 1, Do: jiratest.LoseCall})
+	_, _ = e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+	e.pass(time.Hour)
+	e.settled()
+	e.well()
+	e.pass(25 * time.Hour)
+	e.settled()
+	e.pass(2 * time.Minute)
+	e.settled()
+	e.nothingHeld()
+
+	// A debt that cannot be read.
+	e.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")})
+	e.write("roles/readonly", map[string]any{"accounts": "ci-bot"})
+	lease := e.issue("readonly", nil)
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
+	_ = e.revokeQueued(lease.Secret)
+	stored := e.storage.Storage
+	e.storage.Storage = unreadable{stored}
+	e.finds("how old the debts are cannot be read")
+	if _, told := e.scraped()[namespace+"_oldest_debt_seconds"]; told {
+		t.Error("the scraper is told an age")
+	}
+	e.storage.Storage = stored
+	remove()
+	e.revoke(lease.Secret)
+}
+
+// unreadable is storage whose ledger cannot be read.
+type unreadable struct{ logical.Storage }
+
+func (s unreadable) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	if strings.HasPrefix(key, ledgerPrefix) {
+		return nil, errStorage
+	}
+	return s.Storage.Get(ctx, key)
+}
+
+// A service account cannot be asked without an access token, but the last read tells.
+func TestStatusOfAServiceAccountThatIsRefused(t *testing.T) {
+	e, a := serviceAccount(t, jiratest.Options{}, nil)
+	e.well()
+	const another = "another-secret-of-this-service-account"
+	e.jira.SetServiceAccount(a.ClientID, func(a *jiratest.ServiceAccount) { a.ClientSecret = another })
+	_, _ = e.request(t.Context(), logical.ReadOperation, "creds/report", nil)
+	if data := e.read("status"); data["healthy"] != false || !strings.Contains(fmt.Sprint(data["reasons"]), "invalid_client") {
+		t.Errorf("%v", data["reasons"])
+	}
+	e.write("accounts/reporting", map[string]any{"client_secret": another})
+	if data := e.read("status"); data["healthy"] != true {
+		t.Errorf("%v", data["reasons"])
+	}
+}
+
+// A panic in one of the questions that a status asks ends that one.
+func TestAPanicInAStatus(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.sites.observe = func(string, int, time.Duration) { panic("a bug") }
+	e.sites.mu.Lock()
+	e.sites.site = nil
+	e.sites.mu.Unlock()
+	e.finds("internal error")
+	if n := e.value("panics_total"); n != 1 {
+		t.Errorf("%v are counted", n)
 	}
 }

@@ -166,7 +166,7 @@ func (b *backend) pathRevokeToken() *framework.Path {
 		HelpSynopsis: "End a token now.",
 		HelpDescription: strings.TrimSpace(`
 Ends a token in Jira now. Its lease renews no more, and ends without a call. Where
-Jira does not end it, the answer warns, and the engine goes on trying.
+Jira does not end it, that is an error, and the engine goes on trying.
 
     vault write -f jira/tokens/5b2tq6hznr4wjd7c/revoke
 
@@ -252,26 +252,28 @@ func (b *backend) revokeToken(ctx context.Context, req *logical.Request, d *fram
 		return nil, mistakef("nobody holds it: the engine asks Jira whether it is there, and ends it")
 	}
 	log := b.log(req).With("id", r.ID, "role", r.Role, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name)
-	if err := b.ledger.Recall(ctx, r.ID, patience+undoing); errors.Is(err, ledger.ErrMissing) {
+	recall := b.ledger.Recall
+	if isRetired(r.Account) { // whose login is kept for no lease's sake
+		recall = func(ctx context.Context, id string, wait time.Duration) error {
+			return b.ledger.Take(ctx, id, "", wait)
+		}
+	}
+	if err := recall(ctx, r.ID, patience+undoing); errors.Is(err, ledger.ErrMissing) {
 		return nil, nil // its lease has ended this moment
 	} else if err != nil {
 		return nil, err
 	}
-	r.Recalled = true
+	r.Recalled = !isRetired(r.Account)
 	if err := b.endNow(ctx, log, req.Storage, r); err != nil {
 		log.Warn("a token could not be revoked", "error", err)
-		if r.State != ledger.Owed { // as it was read
-			b.debt(r, err.Error())
-		}
+		b.debt(r, err.Error())
 		b.eventOf(eventRevoke, req.Path, r, err)
-		return warned([]string{fmt.Sprintf("Jira has not ended it yet, and the engine goes on trying: %v", err)}), nil
+		return nil, fmt.Errorf("it is alive, and the engine goes on trying to end it: %w", err)
 	}
 	if err := b.ledger.Gone(ctx, r); err != nil {
 		return nil, err // the token is gone, and the worker finds that
 	}
-	if r.State == ledger.Owed { // as it was read
-		b.paid(r)
-	}
+	b.paid(r.ID)
 	log.Info("token revoked before its lease is over", "by", req.DisplayName)
 	b.eventOf(eventRevoke, req.Path, r, nil)
 	return nil, nil
@@ -414,7 +416,7 @@ func (b *backend) matches(ctx context.Context, w *wanted, r *ledger.Record, used
 	}
 	last, known, err := used(ctx, r)
 	if err != nil {
-		return false, fmt.Errorf("asking Jira what is used: %w", err)
+		return false, fmt.Errorf("asking Jira what account %q uses: %w", r.Account, err)
 	}
 	if last.IsZero() {
 		last = r.IssuedAt.Time()

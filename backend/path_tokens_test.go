@@ -212,9 +212,10 @@ func TestRevokingAToken(t *testing.T) {
 	// Jira is away: it is owed, and the worker's.
 	lease = e.issue("readonly", nil)
 	remove := e.jira.Fault(jiratest.Fault{Times: -1, Do: jiratest.Answer, Status: 500})
-	warned := e.must(logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
-	if warned == nil || !strings.Contains(strings.Join(warned.Warnings, " "), "goes on trying") || e.read("tokens/" + id(lease))["state"] != "owed" {
-		t.Errorf("answered %+v", warned)
+	resp, err = e.request(t.Context(), logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+	e.failed(503, resp, err, "goes on trying")
+	if state := e.read("tokens/" + id(lease))["state"]; state != "owed" {
+		t.Errorf("it is %v", state)
 	}
 	remove()
 	e.sites.forget("ci-bot")
@@ -232,7 +233,7 @@ func TestRevokingAToken(t *testing.T) {
 	// The same, and its account is deleted by force: nobody is left to wait for its lease.
 	lease = e.issue("readonly", nil)
 	remove = e.jira.Fault(jiratest.Fault{Times: -1, Do: jiratest.Answer, Status: 500})
-	e.must(logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+	_, _ = e.request(t.Context(), logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
 	e.must(logical.DeleteOperation, "roles/readonly", nil)
 	e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
 	remove()
@@ -349,4 +350,111 @@ func TestTheTokensOfAnAccount(t *testing.T) {
 	e.pass(time.Hour)
 	e.tended()
 	e.dismantled()
+}
+
+// What looks after the tokens of an account that was deleted by force is kept for no
+// lease's sake: neither if a token is revoked early after the delete nor if both meet.
+func TestRevokingATokenOfADeletedAccount(t *testing.T) {
+	gone := func(e *engine, lease *logical.Response) {
+		e.t.Helper()
+		e.jira.ClearFaults()
+		e.pass(time.Minute)
+		e.settled()
+		_ = e.periodic(e.t.Context(), &logical.Request{Storage: e.storage})
+		if left, err := e.storage.List(e.t.Context(), retiredPrefix); err != nil || len(left) != 0 {
+			e.t.Errorf("kept, sealed, though nothing is owed: %v, %v", left, err)
+		}
+		if err := e.revokeQueued(lease.Secret); err != nil {
+			e.t.Error(err)
+		}
+		e.nothingHeld()
+	}
+	unwilling := jiratest.Fault{Method: "DELETE", Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`}
+	t.Run("after", func(t *testing.T) {
+		e := configured(t, jiratest.Options{})
+		lease := e.issue("readonly", nil)
+		remove := e.jira.Fault(unwilling)
+		e.must(logical.DeleteOperation, "roles/readonly", nil)
+		e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+		e.refuses(400, logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil, "not now")
+		remove()
+		gone(e, lease)
+	})
+	t.Run("meanwhile", func(t *testing.T) {
+		e := configured(t, jiratest.Options{})
+		lease := e.issue("readonly", nil)
+		e.must(logical.DeleteOperation, "roles/readonly", nil)
+		e.jira.ResetCalls()
+		e.jira.Fault(jiratest.Fault{Method: "DELETE", Nth: 1, Do: jiratest.Slow, Delay: 200 * time.Millisecond})
+		unwilling.Nth = 2
+		e.jira.Fault(unwilling)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = e.request(t.Context(), logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+		}()
+		if err := e.jira.WaitCalls(t.Context(), "DELETE", "", 1); err != nil {
+			t.Fatal(err)
+		}
+		e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+		<-done
+		gone(e, lease)
+	})
+}
+
+// A config, too, takes with it what was ended before.
+func TestEndedTokensGoWithTheConfig(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.must(logical.UpdateOperation, "tokens/"+id(e.issue("readonly", nil))+"/revoke", nil)
+	e.must(logical.DeleteOperation, "config", nil)
+	e.nothingHeld()
+}
+
+// A token that is ended and alive all the same, as after Jira was restored from a backup,
+// is an orphan; of an exclusive account it is a stranger.
+func TestATokenThatCameBack(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	lease := e.issue("readonly", nil)
+	e.jira.Fault(jiratest.Fault{Method: "DELETE", Nth: 1, Do: jiratest.Answer, Status: 204, Header: map[string][]string{"X-Ausername": {"ci-bot"}}})
+	e.must(logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+	e.pass(5 * time.Minute)
+	if s := e.tidied(map[string]any{"dry_run": false}); s["orphan_deleted_count"] != 1 {
+		t.Errorf("found %v", s["orphan_count"])
+	}
+	e.revoke(lease.Secret)
+	e.nothingHeld()
+
+	x := exclusive(t, jiratest.Options{})
+	lease = x.issue("readonly", nil)
+	other := x.issue("readonly", nil)
+	x.jira.Fault(jiratest.Fault{Method: "DELETE", Nth: 1, Do: jiratest.Answer, Status: 204, Header: map[string][]string{"X-Ausername": {"sole-bot"}}})
+	_, _ = x.request(t.Context(), logical.UpdateOperation, "tokens/"+id(lease)+"/revoke", nil)
+	x.revoke(other.Secret)
+	x.pass(5 * time.Minute)
+	x.settled()
+	x.revoke(lease.Secret)
+	x.nothingHeld()
+}
+
+// What cannot be read is no orphan.
+func TestTheTokensOfAnAccountWhileStorageFails(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	lease := e.issue("readonly", nil)
+	stored := e.storage.Storage
+	e.storage.Storage = unreadable{stored}
+	resp, err := e.request(t.Context(), logical.ReadOperation, "accounts/ci-bot/tokens", nil)
+	e.failed(500, resp, err, "storage is away")
+	e.storage.Storage = stored
+	key := ledgerPrefix + id(lease)[:2] + "/" + id(lease)
+	record, err := stored.Get(t.Context(), key)
+	if err != nil || stored.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte("{")}) != nil {
+		t.Fatal(err)
+	}
+	if counts := fmt.Sprint(e.read("accounts/ci-bot/tokens")["counts"]); !strings.Contains(counts, "orphan:0") {
+		t.Errorf("a damaged record makes %s", counts)
+	}
+	if err := stored.Put(t.Context(), record); err != nil {
+		t.Fatal(err)
+	}
+	e.revoke(lease.Secret)
 }

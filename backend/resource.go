@@ -36,7 +36,7 @@ type resource struct {
 func (b *backend) operations(r resource) map[logical.Operation]framework.OperationHandler {
 	writing := func(verb, summary string, sample map[string]any) *framework.PathOperation {
 		return &framework.PathOperation{
-			Callback:                    b.edge(b.telling(r.event, r.write)),
+			Callback:                    b.edge(b.telling(r.event, r.read, r.write)),
 			Summary:                     summary,
 			Examples:                    []framework.RequestExample{{Description: summary, Data: sample}},
 			Responses:                   written(),
@@ -59,7 +59,7 @@ func (b *backend) operations(r resource) map[logical.Operation]framework.Operati
 			ForwardPerformanceSecondary: r.forwardReads,
 		},
 		logical.DeleteOperation: &framework.PathOperation{
-			Callback:                    b.edge(b.telling(r.event, r.remove)),
+			Callback:                    b.edge(b.telling(r.event, r.read, r.remove)),
 			Summary:                     "Delete " + r.what + ".",
 			Responses:                   written(),
 			ForwardPerformanceStandby:   true,

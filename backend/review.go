@@ -2,11 +2,14 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/jira"
 )
 
 // review is the engine's daily look at what Jira's administrators may have
@@ -46,8 +49,8 @@ func (b *backend) reviewSoon() {
 // is called by the worker, and goes on behind it. All was looked at when it was written,
 // so the first is due a day after the engine came to life.
 func (b *backend) reviewDaily(ctx context.Context) error {
-	if !b.WriteSafeReplicationState() {
-		return nil
+	if !b.WriteSafeReplicationState() || b.System().Tainted() || b.reviews.running.Load() {
+		return nil // what is written while one runs is looked at after it
 	}
 	last, err := load[review](ctx, &b.decoded, b.storage, reviewKey)
 	if err != nil {
@@ -63,11 +66,9 @@ func (b *backend) reviewDaily(ctx context.Context) error {
 	if !all && !again {
 		return nil
 	}
-	if !b.reviews.running.CompareAndSwap(false, true) {
-		b.reviews.soon.Store(soon) // after the one that runs
-		return nil
-	}
+	b.reviews.running.Store(true) // the worker alone starts one
 	b.running.Go(func() {
+		defer b.ledger.Wake()
 		defer b.reviews.running.Store(false)
 		log := b.ownLog()
 		err := b.guard(log, func() error { return b.review(b.background, all) })
@@ -107,7 +108,13 @@ func (b *backend) review(ctx context.Context, all bool) error {
 		if _, wrong := begun.Accounts[name]; !all && !wrong {
 			continue
 		}
-		if err := b.reviewAccount(ctx, name); err != nil {
+		err := b.reviewAccount(ctx, name)
+		if unknown(err) {
+			keep(begun.Accounts, found.Accounts, name)
+			b.ownLog().Warn("an account could not be reviewed now", "account", name, "error", err)
+			continue
+		}
+		if err != nil {
 			found.Accounts[name] = err.Error()
 			b.ownLog().Warn("the daily review of an account has a finding", "account", name, "finding", err)
 		}
@@ -131,6 +138,11 @@ func (b *backend) review(ctx context.Context, all bool) error {
 		if err == nil {
 			err = b.enforce(ctx, req, name, r)
 		}
+		if unknown(err) {
+			keep(begun.Roles, found.Roles, name)
+			b.ownLog().Warn("a role could not be reviewed now", "role", name, "error", err)
+			continue
+		}
 		if err != nil {
 			found.Roles[name] = err.Error()
 			b.ownLog().Warn("the daily review of a role has a finding", "role", name, "finding", err)
@@ -140,6 +152,18 @@ func (b *backend) review(ctx context.Context, all bool) error {
 		return context.Cause(ctx)
 	}
 	return store(ctx, b.storage, reviewKey, found)
+}
+
+// unknown tells whether err says nothing of what was to be reviewed.
+func unknown(err error) bool {
+	full, later := (*noRoom)(nil), retryLater("")
+	return err != nil && (jira.Is(err, jira.Down) || jira.Is(err, jira.Busy) || errors.As(err, &full) || errors.As(err, &later))
+}
+
+func keep(from, to map[string]string, name string) {
+	if was, ok := from[name]; ok {
+		to[name] = was
+	}
 }
 
 // reviewAccount asks Jira whether an account's user is the one he was.

@@ -188,6 +188,10 @@ func (b *backend) revokeLease(ctx context.Context, req *logical.Request, queued 
 		return err
 	}
 	result, err := b.revokeHeld(ctx, req, l, queued)
+	if n := b.unpaid(); err == nil && b.System().Tainted() && n > 0 {
+		// Once the last lease is gone, Vault wipes the ledger.
+		err = retryLater(fmt.Sprintf("this token is revoked, but %d others are still to be ended in Jira: disable the engine again when they are, the log says why they are not", n))
+	}
 	if err != nil {
 		result = resultFailed
 	}
@@ -212,7 +216,7 @@ func (b *backend) revokeHeld(ctx context.Context, req *logical.Request, l *lease
 			return "", err
 		}
 		log.Info("the lease of a token that was ended before is over")
-		return resultDone, nil
+		return resultEnded, nil
 	case err != nil: // none, or none to be had: the lease's data is enough
 		if r, err = l.record(); err != nil {
 			return "", err
@@ -247,23 +251,15 @@ func (b *backend) revokeHeld(ctx context.Context, req *logical.Request, l *lease
 			err = fmt.Errorf("%w; nor could the debt be written: %w", err, e)
 		}
 		log.Warn("a token could not be revoked", "error", err)
-		if r.State != ledger.Owed { // as it was read
-			b.debt(r, err.Error())
-		}
+		b.debt(r, err.Error())
 		return "", err
 	}
 	if err := b.ledger.Forget(ctx, l.ID); err != nil {
 		log.Warn("a token is revoked, but its record could not be removed", "error", err)
 		return "", err
 	}
-	if r.State == ledger.Owed { // as it was read
-		b.paid(r)
-	}
+	b.paid(l.ID)
 	log.Info("token revoked")
-	if n := b.unpaid(); tainted && n > 0 {
-		// Once the last lease is gone, Vault wipes the ledger.
-		return "", retryLater(fmt.Sprintf("this token is revoked, but %d others are still to be ended in Jira: disable the engine again when they are, the log says why they are not", n))
-	}
 	return resultDone, nil
 }
 

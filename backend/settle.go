@@ -54,6 +54,7 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 		r, err := b.ledger.Read(ctx, id)
 		switch {
 		case errors.Is(err, ledger.ErrMissing): // somebody else has settled it
+			b.paid(id)
 		case errors.Is(err, ledger.ErrUnreadable):
 			b.ledger.Later(id, unreadableRest)
 			log.Error("a record of the ledger cannot be read", "id", id, "error", err)
@@ -64,6 +65,7 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 		case r.State == ledger.Ended && r.Over(now): // its lease has not come to tell
 			failed = errors.Join(failed, b.ledger.Forget(ctx, r.ID))
 		case r.State == ledger.Ended:
+			b.paid(id)
 			failed = errors.Join(failed, unlessSettled(b.ledger.Refresh(ctx, id)))
 		case r.NeverIssued():
 			lost = append(lost, r)
@@ -215,7 +217,7 @@ func (b *backend) settleLost(ctx context.Context, log hclog.Logger, client *jira
 	if err := b.ledger.Forget(ctx, r.ID); err != nil {
 		return err
 	}
-	b.paid(r)
+	b.paid(r.ID)
 	log.Info("a lost mint is settled", "id", r.ID, "token_name", r.Name, "tokens_ended", len(made))
 	return nil
 }
@@ -281,13 +283,14 @@ func (b *backend) endsItself(ctx context.Context, s logical.Storage, r *ledger.R
 
 // pay ends a credential that is owed.
 func (b *backend) pay(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record) error {
+	b.debt(r, "the ledger has it as owed")
 	if err := b.end(ctx, log, b.storage, client, r); err != nil {
 		return b.notEnded(log, r, r.TokenID, err)
 	}
 	if err := b.ledger.Gone(ctx, r); err != nil {
 		return err
 	}
-	b.paid(r)
+	b.paid(r.ID)
 	log.Info("a token that was owed is ended", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "owed_for", b.now().Sub(r.OwedAt.Time()).Round(time.Second))
 	return nil
 }

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 type sites struct {
 	observe func(method string, status int, took time.Duration)
 	dial    dial          // set before the first use, by tests that stand in for the network
+	heard   time.Duration // limitHeard, by tests that do not wait
 	pause   time.Duration // likewise, by tests that do not wait: a gate's longest pause
 	mu      sync.Mutex
 	config  config
@@ -169,8 +171,12 @@ func (s *sites) gateFor(c *config) *jira.Gate {
 	return gate
 }
 
+// limitHeard is for how long what Jira said of a rate limit is true: it fills up again, or
+// was switched off.
+const limitHeard = time.Minute
+
 // weather is until when no call is made to the site, and what it last said of a user's
-// rate limit, where it has one.
+// rate limit, where it has said so of late.
 func (s *sites) weather() (shut time.Time, limit, left int, limited bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,7 +184,7 @@ func (s *sites) weather() (shut time.Time, limit, left int, limited bool) {
 		return time.Time{}, 0, 0, false
 	}
 	limit, left, at := s.gate.RateLimit()
-	return s.gate.ShutUntil(), limit, left, !at.IsZero()
+	return s.gate.ShutUntil(), limit, left, time.Since(at) < cmp.Or(s.heard, limitHeard)
 }
 
 // close drops idle connections.

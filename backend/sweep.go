@@ -78,7 +78,7 @@ func (b *backend) strangers(ctx context.Context, account string, tokens []jira.T
 		if err != nil && !errors.Is(err, ledger.ErrMissing) {
 			return nil, err
 		}
-		if err != nil || r.TokenID != t.ID && !(r.NeverIssued() && r.Named(t.Name)) {
+		if err != nil || r.State == ledger.Ended || r.TokenID != t.ID && !(r.NeverIssued() && r.Named(t.Name)) {
 			found = append(found, t)
 		}
 	}
@@ -91,7 +91,7 @@ func (b *backend) strangers(ctx context.Context, account string, tokens []jira.T
 			return nil, err
 		}
 		if err == nil {
-			found = slices.DeleteFunc(found, func(t jira.Token) bool { return t.ID == r.TokenID })
+			found = slices.DeleteFunc(found, func(t jira.Token) bool { return t.ID == r.TokenID && r.State != ledger.Ended })
 		}
 	}
 	return found, nil

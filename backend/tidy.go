@@ -326,7 +326,7 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 		if err != nil && !errors.Is(err, ledger.ErrMissing) {
 			return err
 		}
-		if r == nil || r.TokenID != t.ID && !r.NeverIssued() { // else the lease's, or the worker's
+		if r == nil || r.State == ledger.Ended || r.TokenID != t.ID && !r.NeverIssued() { // else the lease's, or the worker's
 			orphans = append(orphans, orphan{found, t.Created.Add(behind), r != nil})
 		}
 	}

@@ -270,12 +270,16 @@ func (b *backend) workFor(ctx context.Context, account string) error {
 func (b *backend) dropExpired(ctx context.Context, ids []string) error {
 	for _, id := range ids {
 		r, err := b.ledger.Read(ctx, id)
+		if errors.Is(err, ledger.ErrMissing) { // a removal that was answered with an error
+			b.paid(id)
+		}
 		if err != nil || r.Type == credentialTypeUser || r.Expires == 0 || b.now().Before(r.Expires.Time().Add(expiredFor)) {
 			continue // what cannot be read now is read again
 		}
 		if err := b.ledger.Forget(ctx, id); err != nil {
 			return err
 		}
+		b.paid(id)
 		b.ownLog().Warn("a token was never proven gone, but Jira must have ended it by itself", "id", id, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name, "expired", r.Expires.Time())
 	}
 	return nil

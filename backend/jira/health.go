@@ -17,10 +17,11 @@ type Health struct {
 
 // Health asks the site how it is. It asks as nobody, so it tells nothing of a
 // credential. A Jira that is starting or stopping answers that; one that is in
-// maintenance or broken is an error of kind [Down]. A site of Jira Cloud, by its own
+// maintenance or broken is an error of kind [Down]. How it goes is told to nobody who
+// observes the site, and does not open its gate. A site of Jira Cloud, by its own
 // address, is asked for what it is instead, and is RUNNING if it answers.
 func (s *Site) Health(ctx context.Context, cloud bool) (Health, error) {
-	cl := call{method: http.MethodGet, path: "/status", want: []int{http.StatusOK}, open: true}
+	cl := call{method: http.MethodGet, path: "/status", want: []int{http.StatusOK}, open: true, probe: true}
 	if cloud {
 		cl.path = "/rest/api/2/serverInfo"
 	}

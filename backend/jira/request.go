@@ -27,6 +27,7 @@ type call struct {
 	body   any    // sent as JSON, or as a form if it is url.Values, unless nil
 	secret string // in the body, and to be quoted in no error
 	want   []int  // the statuses that mean success
+	probe  bool   // asked of the site's front door, which may be well while all behind it is not: it counts for nothing
 	open   bool   // answered to anybody: it tells nothing of the login whom Jira takes the caller for
 	// fault says what an answer outside 2xx means that means something else
 	// here than in other calls, or nil.
@@ -122,7 +123,13 @@ func (c *Client) try(ctx context.Context, cl call) (*answer, *Error) {
 		// It would be cut off before Jira can answer, and leave a doubt.
 		return nil, (&Error{Kind: Busy, Unsent: true, Words: "too little time was left to begin: come back later"}).of(cl)
 	}
-	defer func() { c.site.gate.leave(err, ctx.Err() != nil, time.Since(began)) }()
+	defer func() {
+		if cl.probe {
+			c.site.gate.pass()
+			return
+		}
+		c.site.gate.leave(err, ctx.Err() != nil, time.Since(began))
+	}()
 	a, err := c.sendObserved(ctx, cl)
 	if c.login.takesOther(err) {
 		if cl.changesPassword {
@@ -145,7 +152,7 @@ func (c *Client) try(ctx context.Context, cl call) (*answer, *Error) {
 func (c *Client) sendObserved(ctx context.Context, cl call) (*answer, *Error) {
 	began := time.Now()
 	a, err := c.send(ctx, cl)
-	if c.site.observe != nil {
+	if c.site.observe != nil && !cl.probe {
 		status := 0
 		switch {
 		case err != nil:

@@ -449,13 +449,17 @@ func (l *Ledger) Gone(ctx context.Context, r *Record) error {
 	if !r.Recalled || r.Over(l.now()) {
 		return l.Forget(ctx, r.ID)
 	}
+	moved := false
 	err := l.change(ctx, r.ID, func(r *Record) error {
-		if r.State == Ended {
+		if moved = !r.Recalled; moved || r.State == Ended {
 			return errUnchanged
 		}
 		r.State = Ended
 		return nil
 	})
+	if moved { // meanwhile, to who outlasts no lease
+		return l.Forget(ctx, r.ID)
+	}
 	if errors.Is(err, ErrMissing) {
 		return nil
 	}

@@ -49,7 +49,7 @@ func (l *Ledger) Load(ctx context.Context) error {
 				if ctx.Err() != nil {
 					return
 				}
-				if err := l.loadOne(ctx, id); err != nil {
+				if err := l.loadGuarded(ctx, id); err != nil {
 					mu.Lock()
 					failed = append(failed, id)
 					first = cmp.Or(first, err)
@@ -66,6 +66,17 @@ func (l *Ledger) Load(ctx context.Context) error {
 	l.listed.Store(true)
 	l.whole.Store(len(failed) == 0)
 	return first
+}
+
+// loadGuarded is loadOne. A panic in it becomes an error: nobody above it could catch it,
+// and it would end the process, which other mounts share.
+func (l *Ledger) loadGuarded(ctx context.Context, id string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("reading record %q: panic: %v", id, p)
+		}
+	}()
+	return l.loadOne(ctx, id)
 }
 
 // readers is how many records are read at a time.
