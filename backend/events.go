@@ -6,7 +6,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -111,55 +110,6 @@ func (b *backend) eventOfLease(what string, l *lease, err error) {
 	if r, e := l.record(); e == nil { // else the request itself has failed for it
 		b.eventOf(what, "creds/"+l.Role, r, err)
 	}
-}
-
-// debt counts, and tells, that the credential of r has to go and that Jira has not ended
-// it, because of why. What the engine keeps for itself and gives up in its own time is no
-// debt.
-func (b *backend) debt(r *ledger.Record, why string) {
-	if r.Kept != "" || !b.debts.take(r) {
-		return
-	}
-	b.metrics.debts.WithLabelValues(unretired(r.Account)).Inc()
-	b.eventOf(eventDebtCreate, tokenPath(r), r, nil, "reason", why)
-}
-
-// paid is the same of one that is proven gone, be it a debt or none.
-func (b *backend) paid(id string) {
-	r := b.debts.pay(id)
-	if r == nil {
-		return
-	}
-	b.metrics.settled.WithLabelValues(unretired(r.Account)).Inc()
-	b.eventOf(eventDebtPay, tokenPath(r), r, nil)
-}
-
-// debts are those that were counted and are not paid. The zero value is ready for use.
-type debts struct {
-	mu sync.Mutex
-	of map[string]*ledger.Record
-}
-
-func (d *debts) take(r *ledger.Record) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.of[r.ID] != nil {
-		return false
-	}
-	if d.of == nil {
-		d.of = map[string]*ledger.Record{}
-	}
-	one := *r
-	d.of[r.ID] = &one
-	return true
-}
-
-func (d *debts) pay(id string) *ledger.Record {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	r := d.of[id]
-	delete(d.of, id)
-	return r
 }
 
 // eventOfRotation tells how a rotation of what k keeps went. Whoever reads data_path gets

@@ -268,7 +268,7 @@ func (b *backend) revokeToken(ctx context.Context, req *logical.Request, d *fram
 		log.Warn("a token could not be revoked", "error", err)
 		b.debt(r, err.Error())
 		b.eventOf(eventRevoke, req.Path, r, err)
-		return nil, fmt.Errorf("it is alive, and the engine goes on trying to end it: %w", err)
+		return nil, fmt.Errorf("it is not proven gone, and the engine goes on trying to end it: %w", err)
 	}
 	if err := b.ledger.Gone(ctx, r); err != nil {
 		return nil, err // the token is gone, and the worker finds that
