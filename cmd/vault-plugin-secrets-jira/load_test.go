@@ -70,7 +70,7 @@ func (w *world) configure() {
 func (w *world) startLoad(role string, ttl time.Duration, each, keepers int) *load {
 	l := &load{
 		world: w, role: role, ttl: ttl, held: map[string]*credential{}, back: time.Now(),
-		client: &http.Client{Timeout: impatience, Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
+		client: &http.Client{Timeout: max(impatience, w.patience), Transport: &http.Transport{MaxIdleConnsPerHost: 16}},
 	}
 	l.call, l.end = context.WithCancel(w.t.Context())
 	l.asked, l.stop = context.WithCancel(l.call)

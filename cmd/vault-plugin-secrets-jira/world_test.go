@@ -31,6 +31,8 @@ type world struct {
 	sim     *process          // nil: a real Jira
 	control string            // where the simulator is steered
 
+	patience time.Duration // how long applications wait for Vault, if longer than they usually do
+
 	processes []*process // all that were started
 	nodes     []*node    // the Vaults of a cluster
 	unsealKey string     // of these
