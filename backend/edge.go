@@ -12,6 +12,8 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/helper/errutil"
 	"github.com/hashicorp/vault/sdk/logical"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
 
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
@@ -167,6 +169,10 @@ func status(err error) int {
 			return http.StatusBadGateway
 		}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return http.StatusServiceUnavailable
+	}
+	switch grpcstatus.Code(err) { // storage, over the pipe, after the request's time was over
+	case codes.DeadlineExceeded, codes.Canceled:
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError

@@ -11,6 +11,8 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
 	"github.com/hashicorp/vault/sdk/logical"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
 
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/jira/jiratest"
@@ -121,6 +123,8 @@ func TestStatusOfErrors(t *testing.T) {
 	}{
 		{mistakef("m"), 400},
 		{&ledger.StateError{}, 400},
+		{fmt.Errorf("reading %q: %w", "config", grpcstatus.Error(codes.DeadlineExceeded, "context deadline exceeded")), 503},
+		{errors.Join(errors.New("first"), fmt.Errorf("reading: %w", grpcstatus.Error(codes.Canceled, "context canceled"))), 503},
 		{&jira.Error{Kind: jira.Refused}, 400},
 		{&jira.Error{Kind: jira.Denied}, 400},
 		{&noRoom{}, 429},

@@ -182,6 +182,9 @@ func TestEventsOfDebts(t *testing.T) {
 	e.sites.forget("ci-bot")
 	e.pass(3 * time.Hour)
 	e.settled()
+	if !e.logged("a token that was owed is ended", "owed_for=3h") {
+		t.Error("the log does not say for how long they were owed")
+	}
 	paid := e.tells("debt-pay", "debt-pay", "debt-create", "debt-pay")
 	if !strings.Contains(paid[2]["reason"], "lease is over") || paid[2]["id"] != id(late) || paid[3]["id"] != id(late) {
 		t.Errorf("%v", paid)

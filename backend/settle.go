@@ -291,7 +291,7 @@ func (b *backend) pay(ctx context.Context, log hclog.Logger, client *jira.Client
 		return err
 	}
 	b.paid(r.ID)
-	log.Info("a token that was owed is ended", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "owed_for", b.now().Sub(r.OwedAt.Time()).Round(time.Second))
+	log.Info("a token that was owed is ended", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "owed_for", b.now().Sub(r.OwedAt.Time()).Round(time.Second).String())
 	return nil
 }
 

@@ -355,7 +355,12 @@ func (b *backend) drain(ctx context.Context, req *logical.Request) error {
 			continue
 		}
 		left++
-		b.log(req).Error("the engine is being unmounted, and this token may be alive in Jira: delete it there", "id", r.ID, "account", r.Account, "username", r.Username, "token_id", r.TokenID, "token_name", r.Name, "expires", rfc3339(r.Expires.Time()))
+		b.log(req).Error("the engine is being unmounted, and this token may be alive in Jira: delete it there if the mount is gone then", "id", r.ID, "account", r.Account, "username", r.Username, "token_id", r.TokenID, "token_name", r.Name, "expires", rfc3339(r.Expires.Time()))
+	}
+	for _, id := range b.ledger.Unsettled("", true) {
+		if r, e := b.ledger.Read(context.WithoutCancel(ctx), id); e == nil && r.State == ledger.Intended && r.SoughtAt != 0 {
+			b.log(req).Warn("the engine is being unmounted, and Jira may yet make this token: if the mount is gone then, look for it there for a day", "id", r.ID, "account", r.Account, "username", r.Username, "token_name", r.Name)
+		}
 	}
 	if left > 0 {
 		err = errors.Join(err, fmt.Errorf("%d tokens could not be ended", left))

@@ -278,6 +278,26 @@ func TestRevokesOnATaintedMount(t *testing.T) {
 
 func tokenID(s *logical.Secret) string { return s.InternalData["token_id"].(string) }
 
+// What Jira may yet make is told before the ledger is wiped; it keeps no mount.
+func TestTheLastPeriodicCallTellsOfLostMints(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Nth: 1, Do: jiratest.LoseCall})
+	if _, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil); err == nil {
+		t.Fatal("a token was made")
+	}
+	e.system.TaintedVal = true
+	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
+		t.Error(err)
+	}
+	if r := e.record(); !e.logged("[WARN]", "Jira may yet make this token", r.Name) {
+		t.Error("the log does not say so")
+	}
+	e.system.TaintedVal = false
+	e.pass(25 * time.Hour)
+	e.settled()
+	e.nothingHeld()
+}
+
 // The last thing that Vault calls before it wipes the ledger.
 func TestTheLastPeriodicCallEndsAllAndTellsWhatItCannot(t *testing.T) {
 	e := configured(t, jiratest.Options{})

@@ -146,14 +146,14 @@ run vault write jira/roles/readonly accounts=ci-bot credential_type=pat ttl=10m 
 if [ -n "$stay" ]; then
   step "All is set up. In another terminal:"
   echo
-  echo "export VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN JIRA_URL=$JIRA_URL"
+  echo "export VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN"
   if [ -n "$simulated" ]; then echo "export JIRA_ADMIN_USERNAME=$JIRA_ADMIN_USERNAME JIRA_ADMIN_TOKEN=$JIRA_ADMIN_TOKEN   # of the simulated Jira"; fi
   type -P vault >/dev/null || echo "export PATH=\"${vault_bin%/*}:\$PATH\"   # for vault"
   cat <<TRY
 
    vault read jira/creds/readonly                  # a new token and its lease
    vault read jira/accounts/ci-bot                 # how many tokens it holds, and has room for
-   curl -H "Authorization: Bearer \$(vault read -field=token jira/creds/readonly)" \$JIRA_URL/rest/api/2/myself
+   curl -H "Authorization: Bearer \$(vault read -field=token jira/creds/readonly)" $JIRA_URL/rest/api/2/myself
    vault read -format=json jira/status             # is it well
    vault list -detailed jira/tokens                # who holds what
    vault lease revoke -sync -prefix jira/creds/    # end them all

@@ -138,7 +138,7 @@ func (g *Gate) late(deadline time.Time, urgent bool) *Error {
 	}
 	return &Error{
 		Kind: Busy, Unsent: true, Until: turn,
-		Words: fmt.Sprintf("%d calls to Jira wait already, and it lets %d through at a time: come back after %s", before, g.limit, turn.UTC().Format(time.RFC3339)),
+		Words: fmt.Sprintf("%d calls to Jira are under way or wait, and it lets %d through at a time: come back after %s", before+g.underWay, g.limit, turn.UTC().Format(time.RFC3339)),
 	}
 }
 

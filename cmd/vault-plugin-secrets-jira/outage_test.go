@@ -22,6 +22,7 @@ func TestOutage(t *testing.T) {
 	w.configure()
 	w.api("PUT", "jira/config", map[string]any{"username": w.jira["JIRA_ADMIN_USERNAME"], "token": w.jira["JIRA_ADMIN_TOKEN"]})
 	w.api("PUT", "jira/accounts/release", map[string]any{"username": w.jira["JIRA_USERNAME_RELEASE_BOT"], "token": w.jira["JIRA_TOKEN_RELEASE_BOT"], "max_tokens": 600})
+	w.api("PUT", "jira/accounts/ci", map[string]any{"max_tokens": 500})
 	w.api("PUT", "jira/roles/app", map[string]any{"accounts": "ci", "ttl": "15s", "max_ttl": "60s"})
 	w.api("PUT", "jira/roles/release", map[string]any{"accounts": "release", "ttl": "40s", "max_ttl": "3m"})
 	w.api("PUT", "jira/static-roles/legacy", map[string]any{"account": "release", "rotation_period": "720h"})
