@@ -286,6 +286,7 @@ func TestTheLastPeriodicCallTellsOfLostMints(t *testing.T) {
 		t.Fatal("a token was made")
 	}
 	e.system.TaintedVal = true
+	e.worker.running.Store(true) // so that none is started
 	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
 		t.Error(err)
 	}
