@@ -353,6 +353,9 @@ var simVerbs = map[string]func(ts *testscript.TestScript, w *world, args []strin
 	"clock": func(_ *testscript.TestScript, w *world, args []string) {
 		w.must(200, "POST", w.control+"clock", map[string]string{"advance": args[0]})
 	},
+	// sim backup: take a backup of Jira. sim restore: restore it, so that Jira gives the same ids out again.
+	"backup":  func(_ *testscript.TestScript, w *world, _ []string) { w.must(200, "POST", w.control+"backup", nil) },
+	"restore": func(_ *testscript.TestScript, w *world, _ []string) { w.must(200, "POST", w.control+"restore", nil) },
 	// sim call STATUS METHOD URL TOKEN: call a host of Jira Cloud, through the simulator's proxy, with its authority's ca.pem.
 	"call": func(ts *testscript.TestScript, w *world, args []string) {
 		proxy, err := url.Parse(w.jira["JIRA_PROXY_URL"])

@@ -30,6 +30,8 @@ import (
 //	DELETE /_sim/faults/{id}  remove one
 //	PATCH /_sim/switches      set the fields of Switches in the body, durations as strings like "1m"
 //	POST /_sim/clock          {"advance": "1h"}
+//	POST /_sim/backup         take a Backup, and keep it instead of the one before
+//	POST /_sim/restore        restore the Backup that is kept
 //	POST /_sim/wait           {"method", "path", "count", "answered", "timeout"}: answer when that many calls have come
 //	POST /_sim/wait-gone      {"name" or "id", "timeout"}: answer when no such token works any more
 //
@@ -66,6 +68,10 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request) {
 		a, err = s.controlSwitches(w, r)
 	case what == "POST clock":
 		a, err = s.controlClock(w, r)
+	case what == "POST backup":
+		s.keep(s.Backup())
+	case what == "POST restore":
+		err = s.controlRestore()
 	case what == "POST wait":
 		err = s.controlWait(w, r)
 	case what == "POST wait-gone":
@@ -220,6 +226,23 @@ func (s *Server) controlClock(w http.ResponseWriter, r *http.Request) (any, erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return map[string]time.Time{"now": s.now()}, nil
+}
+
+func (s *Server) keep(b *Backup) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept = b
+}
+
+func (s *Server) controlRestore() error {
+	s.mu.Lock()
+	kept := s.kept
+	s.mu.Unlock()
+	if kept == nil {
+		return errors.New("there is no backup to restore; POST /_sim/backup takes one")
+	}
+	s.Restore(kept)
+	return nil
 }
 
 // patience bounds a wait by a duration that the caller named.

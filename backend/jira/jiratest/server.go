@@ -71,6 +71,7 @@ type Server struct {
 	advanced time.Duration
 	changed  chan struct{} // closed and replaced whenever something happened that somebody may await
 	leave    bool
+	kept     *Backup // what POST /_sim/backup took last
 
 	users
 	tokens
