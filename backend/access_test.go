@@ -420,21 +420,3 @@ func TestAServiceAccountWhoseTokensLive(t *testing.T) {
 	}
 	e.nothingHeld()
 }
-
-// An access token, which only its own end ends, does not keep a mount from being
-// unmounted.
-func TestAnUnmountWithAnAccessToken(t *testing.T) {
-	e, _ := serviceAccount(t, jiratest.Options{}, nil)
-	e.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")})
-	e.write("roles/readonly", map[string]any{"accounts": "ci-bot", "ttl": "1h"})
-	pat, access := e.issue("readonly", nil), e.issue("report", nil)
-	e.system.TaintedVal = true
-	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
-		t.Errorf("the last periodic call: %v", err)
-	}
-	e.revoke(pat.Secret)
-	if err := e.revokeWith(access); err != nil {
-		t.Error(err)
-	}
-	e.nothingHeld()
-}

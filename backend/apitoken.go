@@ -119,22 +119,7 @@ func (b *backend) makeAPIToken(ctx context.Context, m *mint) (token jira.Token, 
 	if jira.Is(err, jira.Denied) {
 		err = fmt.Errorf("%w; Atlassian does not document this call, and may have changed it", err)
 	}
-	if err == nil {
-		err = b.isNewID(ctx, m.record.Account, token.ID)
-	}
 	return token, secret, !jira.NothingMade(err), err
-}
-
-// isNewID refuses Jira's id of a new token of an account where another record has
-// it: the end of the one would be that of the other.
-func (b *backend) isNewID(ctx context.Context, account, tokenID string) error {
-	for _, id := range b.ledger.IDs(account) {
-		r, err := b.ledger.Read(ctx, id)
-		if err == nil && r.TokenID == tokenID {
-			return nonsense(fmt.Sprintf("Atlassian's answer to the mint makes no sense: it gave the new token the id of another, %q", r.Name))
-		}
-	}
-	return nil
 }
 
 // validateAPITokens refuses what cannot work, whatever Jira says.

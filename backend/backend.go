@@ -67,6 +67,9 @@ type backend struct {
 	background       context.Context       // what Clean ends
 	cancelBackground context.CancelFunc
 	running          sync.WaitGroup
+	cleaned          sync.Once   // of a tainted mount: see clean
+	disabled         atomic.Bool // what no lease holds is being ended: see endKept
+	told             sync.Map    // ids of damaged records that were logged
 }
 
 // Factory makes the engine for one mount. It does no I/O: Vault also calls it
@@ -145,23 +148,6 @@ func (b *backend) initialize(context.Context, *logical.InitializationRequest) er
 		b.startWorker()
 	}
 	return nil
-}
-
-// clean ends what runs in the background. The SDK holds a lock over all
-// mounts meanwhile, so it waits no longer than 2 s.
-func (b *backend) clean(context.Context) {
-	b.cancelBackground()
-	ended := make(chan struct{})
-	go func() {
-		b.running.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-time.After(2 * time.Second):
-		b.Logger().Warn("background work did not end in time")
-	}
-	b.sites.close()
 }
 
 const backendHelp = `

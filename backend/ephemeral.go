@@ -282,8 +282,9 @@ func (b *backend) endUser(ctx context.Context, log hclog.Logger, admin *jira.Cli
 		return failed
 	}
 	// His token is dead while he is inactive, and need not come back with him. In
-	// another Jira than the one that made it its id would be somebody else's.
-	if r.TokenID != "" && r.Site == admin.URL() {
+	// another Jira than the one that made it, and in one that was restored, its id may
+	// be somebody else's.
+	if r.TokenID != "" && b.certain(admin, r) {
 		if err := admin.DeleteToken(ctx, r.TokenID); err != nil {
 			log.Warn("the token of a deactivated user could not be deleted: it would work again if he were activated", "token_id", r.TokenID, "error", err)
 		}
@@ -300,8 +301,8 @@ func (b *backend) endUser(ctx context.Context, log hclog.Logger, admin *jira.Cli
 }
 
 // wasRenamed fails if the user of r, of whose name there is nobody, has another name
-// now and is active. He is left alone, for his name is not one that was made for r;
-// only his token, whose id is, is ended.
+// now and is active. They are left alone, for their name is not one that was made for r;
+// only the token, whose name is, is ended.
 func (b *backend) wasRenamed(ctx context.Context, admin *jira.Client, r *ledger.Record) error {
 	if r.UserKey == "" {
 		return nil
@@ -313,13 +314,29 @@ func (b *backend) wasRenamed(ctx context.Context, admin *jira.Client, r *ledger.
 	if !found || !u.Active || strings.EqualFold(u.Name, r.Username) { // of that name, he is gone since
 		return nil
 	}
-	became := "his token is ended"
-	if r.TokenID == "" || r.Site != admin.URL() {
-		became = "his token may live"
-	} else if err := admin.DeleteToken(ctx, r.TokenID); err != nil {
-		became = "his token could not be ended: " + err.Error()
+	// A Jira that was restored from a backup gives out keys and ids again. So this is the
+	// user only if their name for people tells so, or the token that was made for them.
+	same := strings.Contains(u.DisplayName, r.ID)
+	became := "its token may live"
+	if r.TokenID != "" && r.Site == admin.URL() {
+		another := false
+		err := admin.DeleteOthersToken(ctx, r.TokenID, func(t jira.Token) bool {
+			another = !isOf(r, t)
+			return !another
+		})
+		switch {
+		case err != nil:
+			became = "its token could not be ended: " + err.Error()
+		case !another:
+			same, became = true, "its token is ended"
+		case !same:
+			return nil
+		}
 	}
-	return &jira.Error{Kind: jira.Nonsense, Words: fmt.Sprintf("somebody renamed user %q to %q", r.Username, u.Name), Advice: became + "; delete or deactivate him in Jira, for the engine touches nobody whose name is not of its making"}
+	if !same && !b.certain(admin, r) {
+		return nil
+	}
+	return &jira.Error{Kind: jira.Nonsense, Words: fmt.Sprintf("somebody renamed user %q to %q", r.Username, u.Name), Advice: became + "; delete or deactivate the user in Jira, for the engine touches nobody whose name is not of its making"}
 }
 
 // settleLostUser finds out whether Jira made the user of a mint that never came

@@ -567,7 +567,7 @@ func TestAThrowAwayUserWhoWasRenamed(t *testing.T) {
 		name := lease.Data["username"].(string)
 		e.jira.SetUser(name, func(u *jiratest.User) { u.Name = "mallory" })
 		resp, err := e.leaseRequest(t.Context(), logical.RevokeOperation, lease.Secret)
-		e.failed(502, resp, err, "renamed user", "mallory", "his token is ended", "delete or deactivate him")
+		e.failed(502, resp, err, "renamed user", "mallory", "its token is ended", "delete or deactivate the user")
 		if e.can(lease, "GET", "/rest/api/2/myself", "") == 200 {
 			t.Error("his token works")
 		}

@@ -177,7 +177,7 @@ func FuzzLease(f *testing.F) {
 	f.Add("5b2tq6hznr4wjd7c", "412", "vault-k3xm2a-5b2tq6hznr4wjd7c-readonly", "https://jira.example.com", "ci", "ci-bot", "readonly", int64(3600), int64(86400), "2026-03-04T08:15:09Z", "", "", "")
 	f.Add("a", "b", "", "", "c", "", "", int64(-1), int64(1)<<53, "", "ephemeral_user", "delete", "OPS/10101 DEV/10102")
 	f.Fuzz(func(t *testing.T, id, tokenID, tokenName, site, account, username, role string, ttl, maxTTL int64, expires, kind, onRevoke, roles string) {
-		want := lease{id, tokenID, tokenName, site, account, username, role, ttl, maxTTL, expires, kind, onRevoke, roles, roles}
+		want := lease{id, tokenID, tokenName, site, account, username, role, ttl, maxTTL, expires, maxTTL, kind, onRevoke, roles, roles}
 		for _, s := range []string{id, tokenID, tokenName, site, account, username, role, expires, kind, onRevoke, roles} {
 			if !utf8.ValidString(s) {
 				t.Skip("no string that JSON can hold")

@@ -70,10 +70,30 @@ func (b *backend) holdsNothing(ctx context.Context, req *logical.Request, accoun
 		return err
 	}
 	ids := b.records(account)
-	if len(ids) == 0 {
-		return nil
+	if len(ids) > 0 {
+		return b.whatIsHeld(ctx, req, account, ids)
 	}
-	return b.whatIsHeld(ctx, req, account, ids)
+	if may := b.damagedOf(account); len(may) > 0 {
+		return mistake(damagedText(may))
+	}
+	return nil
+}
+
+// damagedOf are the damaged records that account may need, or any where it is empty:
+// those of which it is known, and those of which nothing is.
+func (b *backend) damagedOf(account string) []ledger.Damaged {
+	return slices.DeleteFunc(b.ledger.Damaged(), func(one ledger.Damaged) bool {
+		return account != "" && one.Account != "" && one.Account != account
+	})
+}
+
+// damagedText says what to do about damaged records.
+func damagedText(damaged []ledger.Damaged) string {
+	var ids []string
+	for _, one := range damaged[:min(len(damaged), 10)] {
+		ids = append(ids, one.ID)
+	}
+	return fmt.Sprintf("%d records of the ledger make no sense, and a token of each may be alive in Jira: %s; look for a name with this id in Jira, delete the token there, then delete tokens/<id> with force=true", len(damaged), strings.Join(ids, ", "))
 }
 
 // forced tells whether a delete says force.
@@ -88,7 +108,7 @@ func forced(d *framework.FieldData) bool {
 // Such a lease renews no more, and ends without a call.
 func (b *backend) clear(ctx context.Context, req *logical.Request, force bool, accounts ...string) error {
 	if force {
-		if err := b.giveUp(ctx, accounts...); err != nil {
+		if err := b.giveUp(ctx, false, accounts...); err != nil {
 			return err
 		}
 	}
@@ -190,6 +210,9 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 	if err != nil {
 		return nil, err
 	}
+	if may := b.damagedOf(account); len(may) > 0 {
+		warnings = append(warnings, damagedText(may))
+	}
 	if left > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d tokens are not proven gone from Jira yet: the engine goes on trying, and keeps what it takes to log in, sealed, until they are", left))
 	}
@@ -207,8 +230,10 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 	return warnings, nil
 }
 
-// giveUp writes that what leases of the accounts hold has to go.
-func (b *backend) giveUp(ctx context.Context, accounts ...string) error {
+// giveUp writes that what leases of the accounts hold has to go. If the leases are
+// about to be revoked their records outlast it; else the tokens of static roles have
+// to go with them.
+func (b *backend) giveUp(ctx context.Context, revoked bool, accounts ...string) error {
 	if err := b.ledgerIsWhole(); err != nil {
 		return err
 	}
@@ -217,12 +242,17 @@ func (b *backend) giveUp(ctx context.Context, accounts ...string) error {
 			r, err := b.ledger.Read(ctx, id)
 			// An access token only its own end ends: nobody could pay that debt.
 			// What the engine logs in with goes last.
-			if err == nil && r.State == ledger.Issued && r.Type != credentialTypeOAuth2 && r.Kept != ledger.KeptOwn {
-				if err = b.ledger.Owe(ctx, id, ""); err == nil {
+			if err == nil && r.State == ledger.Issued && r.Type != credentialTypeOAuth2 && r.Kept != ledger.KeptOwn && !(revoked && r.Kept != "") {
+				if revoked {
+					err = b.ledger.Recall(ctx, id, 0)
+				} else {
+					err = b.ledger.Owe(ctx, id, "")
+				}
+				if err == nil {
 					b.debt(r, "it was given up by force, or with the mount")
 				}
 			}
-			if err != nil && !errors.Is(err, ledger.ErrMissing) {
+			if err != nil && !errors.Is(err, ledger.ErrMissing) && !errors.Is(err, ledger.ErrUnreadable) {
 				return err
 			}
 		}
@@ -240,7 +270,7 @@ func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account 
 	for _, id := range ids[:min(len(ids), 100)] {
 		r, err := b.ledger.Read(ctx, id)
 		switch {
-		case errors.Is(err, ledger.ErrMissing):
+		case errors.Is(err, ledger.ErrMissing), errors.Is(err, ledger.ErrUnreadable):
 		case err != nil:
 			return err
 		case r.State == ledger.Intended:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -223,8 +224,8 @@ func (k *keeper) intend(ctx context.Context, req *logical.Request, owned int) (*
 	// From the intent on the account is given to no other user.
 	k.b.resources.RLock()
 	defer k.b.resources.RUnlock()
-	if k.b.System().Tainted() { // what is made now nobody would end
-		return nil, retryLater("the mount is being removed")
+	if k.b.System().Tainted() { // what is made while it is disabled nobody would end
+		return nil, retryLater("the mount is being disabled or moved: try again when that is done")
 	}
 	client, err := k.b.client(ctx, req.Storage, k.account)
 	if err != nil {
@@ -385,15 +386,23 @@ func (k *keeper) endPrevious(ctx context.Context, s logical.Storage) error {
 }
 
 // adopt gives the token that an operator has brought a record of its own, by which
-// it is ended. It is known by Jira's id, so what it is called is of no account.
+// it is ended. One that is not on the list of the user's tokens is gone.
 func (k *keeper) adopt(ctx context.Context, s logical.Storage, have *credential) error {
 	client, err := k.b.client(ctx, s, k.account)
 	if err != nil {
 		return err
 	}
+	tokens, err := client.Tokens(ctx)
+	if err != nil {
+		return fmt.Errorf("looking for the token that was brought: %w", err)
+	}
+	i := slices.IndexFunc(tokens, func(t jira.Token) bool { return t.ID == have.PreviousTokenID })
+	if i < 0 {
+		return nil
+	}
 	now := ledger.At(k.b.now())
 	return k.b.ledger.Adopt(ctx, &ledger.Record{
-		ID: ledger.NewID(), Name: "brought: " + have.PreviousTokenID, TokenID: have.PreviousTokenID, Kept: k.keeping(),
+		ID: ledger.NewID(), Name: tokens[i].Name, TokenID: have.PreviousTokenID, Kept: k.keeping(),
 		Site: client.URL(), Account: k.account, Username: have.Username, IntendedAt: now, IssuedAt: now,
 	})
 }

@@ -93,6 +93,12 @@ func scenarios() []scenario {
 		return func(b *bench) { b.wantRotated(key, path) }
 	}
 	const myself, account = "GET api/2/myself", "put accounts/ci-bot"
+	keeps := func(b *bench) { // beside a lease
+		b.tends = true
+		b.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+		rotated("", "rotate-account/ci-bot")(b)
+		issue(b)
+	}
 	return []scenario{
 		{
 			name:   "rotate a token",
@@ -614,10 +620,22 @@ func scenarios() []scenario {
 			steps:  []string{"put mount-id"},
 		},
 		{
-			name:   "unmount",
-			before: func(b *bench) { issue(b); b.leases[0].asked = true },
-			run:    func(b *bench) { b.want(b.unmounts) },
-			steps:  []string{owed, end, forgotten},
+			name:   "move the mount",
+			before: issue,
+			run:    func(b *bench) { b.want(b.moves) },
+			steps:  []string{owed, end, ended, forgotten},
+		},
+		{
+			name:   "move the mount, of what no lease holds",
+			before: keeps,
+			run:    func(b *bench) { b.want(b.moves) },
+			steps:  []string{owed, end, ended, forgotten},
+		},
+		{
+			name:   "disable the mount",
+			before: keeps,
+			run:    func(b *bench) { b.want(b.disables) },
+			steps:  []string{owed, end, ended, forgotten, owed, end, forgotten, owed, end, forgotten},
 		},
 		{
 			name: "tidy an orphan",
@@ -772,14 +790,59 @@ func (b *bench) tidies() bool {
 	return true
 }
 
-// unmounts does what is done when Vault calls for the last time before it wipes
-// the storage, and tells whether it may.
-func (b *bench) unmounts() (well bool) {
+// moves moves the mount, as Vault does, and tells whether that went well. If not, it
+// stays tainted.
+func (b *bench) moves() bool {
 	b.system.TaintedVal = true
-	defer func() { b.system.TaintedVal = false }()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 3*time.Second) // in place of Vault's 90 s
+	for _, h := range b.leases {
+		h.asked = true
+	}
+	if !b.attempt(func() { _ = b.periodically() }) { // Vault ignores its error
+		return false
+	}
+	for _, h := range b.leases {
+		if !h.gone && !b.end(h, false) {
+			return false
+		}
+	}
+	b.system.TaintedVal = false
+	return true
+}
+
+// disables disables the mount, as Vault does, and tells whether that went well. Then
+// its storage is empty, and somebody has ended what the log has told to be left.
+func (b *bench) disables() bool {
+	if b.background.Err() != nil { // it was closed before, and Vault starts it anew
+		b.wake()
+	}
+	if !b.moves() {
+		return false
+	}
+	b.system.TaintedVal = true
+	ctx, cancel := context.WithTimeout(b.t.Context(), 90*time.Second)
 	defer cancel()
-	return b.attempt(func() {
-		well = b.drain(ctx, &logical.Request{MountPoint: "jira/", Storage: b.engine.storage}) == nil
-	}) && well
+	if !b.attempt(func() { b.Cleanup(ctx) }) {
+		return false
+	}
+	if k := b.wire.over(); k.lasting && !b.wire.cut.step.jira { // so it cannot be wiped
+		return false
+	}
+	b.wire.disarm()
+	b.system.TaintedVal = false
+	for key := range b.snapshot() {
+		if err := b.disk.Delete(b.t.Context(), key); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	b.wake()
+	for _, tok := range b.jira.Tokens("") {
+		switch {
+		case !strings.HasPrefix(tok.Name, "vault-") || !tok.Live:
+		case b.logged("[ERROR]", "may be alive in Jira", "token_name="+tok.Name):
+			b.jira.Delete(tok.ID)
+		default:
+			b.t.Errorf("the mount is gone, and nobody was told of token %q", tok.Name)
+		}
+	}
+	return true
 }

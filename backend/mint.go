@@ -68,17 +68,38 @@ func (b *backend) mint(ctx context.Context, req *logical.Request, name string, i
 // make makes the credential of m in Jira. Where it fails, made tells whether
 // something may have been made all the same.
 func (b *backend) make(ctx context.Context, m *mint) (token jira.Token, secret string, made bool, err error) {
+	highest := b.ledger.Highest(m.record.Site)
 	switch m.record.Type {
 	case credentialTypeUser:
-		return b.makeUser(ctx, m)
+		token, secret, made, err = b.makeUser(ctx, m)
 	case credentialTypeAPIToken:
-		return b.makeAPIToken(ctx, m)
+		token, secret, made, err = b.makeAPIToken(ctx, m)
 	case credentialTypeOAuth2:
 		token, secret, err = b.makeAccess(ctx, b.ownLog(), m)
 		return token, secret, false, err
+	default:
+		token, secret, err = m.client.CreateToken(ctx, m.record.Name, days(m.max))
+		made = !jira.NothingMade(err)
 	}
-	token, secret, err = m.client.CreateToken(ctx, m.record.Name, days(m.max))
-	return token, secret, !jira.NothingMade(err), err
+	if err != nil {
+		return token, secret, made, err
+	}
+	return token, secret, true, b.isNewID(ctx, m.record, token.ID, highest)
+}
+
+// isNewID looks whether Jira's id of the new token of r shows that Jira was restored
+// from a backup: then the ids of records from before may be those of other tokens. An
+// id that another record has is refused: the end of the one would be that of the other.
+func (b *backend) isNewID(ctx context.Context, r *ledger.Record, tokenID string, highest uint64) error {
+	known := b.ledger.Known(r.Site, tokenID)
+	restored, err := b.ledger.Restored(ctx, r.Site, tokenID, highest)
+	if restored {
+		b.ownLog().Warn("Jira gives out ids of tokens again, as after a restore from a backup: what was made before is ended only where both its id and its name are there, and a tidy shows what was lost", "site", r.Site, "account", r.Account, "token_id", tokenID, "token_name", r.Name)
+	}
+	if err == nil && known {
+		err = nonsense(fmt.Sprintf("Jira gave the new token the id of another one that the ledger has, %q, as after a restore from a backup: try again", tokenID))
+	}
+	return err
 }
 
 // intend finds the account to mint for, which is none of those passed, and
@@ -232,6 +253,7 @@ func (m *mint) lease() *lease {
 		Role:      m.record.Role,
 		TTL:       seconds(m.ttl),
 		MaxTTL:    seconds(m.max),
+		IssuedAt:  int64(m.record.IssuedAt),
 		ExpiresAt: rfc3339(m.record.Expires.Time()),
 
 		Type: m.record.Type, OnRevoke: m.record.OnRevoke, ProjectRoles: m.record.ProjectRoles, UserKey: m.record.UserKey,

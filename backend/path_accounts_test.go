@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -181,6 +182,19 @@ func TestAnAccountStaysWhileItIsNeeded(t *testing.T) {
 	e.must(logical.DeleteOperation, "accounts/ci-bot", nil)
 }
 
+// withheld is storage that does not give what lies under key.
+type withheld struct {
+	logical.Storage
+	key string
+}
+
+func (w *withheld) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	if key == w.key {
+		return nil, errStorage
+	}
+	return w.Storage.Get(ctx, key)
+}
+
 // Until the ledger is read, nobody knows what an account holds.
 func TestADeleteWaitsForTheLedger(t *testing.T) {
 	e := configured(t, jiratest.Options{})
@@ -196,16 +210,18 @@ func TestADeleteWaitsForTheLedger(t *testing.T) {
 	e.revoke(secret)
 
 	// What keeps it from being read is told, too.
-	if err := e.storage.Put(t.Context(), &logical.StorageEntry{Key: ledgerPrefix + "ab/abcd", Value: []byte("{")}); err != nil {
+	if err := e.storage.Put(t.Context(), &logical.StorageEntry{Key: ledgerPrefix + "ab/abcd", Value: []byte("{}")}); err != nil {
 		t.Fatal(err)
 	}
+	e.storage.Storage = &withheld{e.storage.Storage, ledgerPrefix + "ab/abcd"}
 	e.must(logical.DeleteOperation, "roles/readonly", nil)
 	reading := make(chan struct{})
 	go func() { e.loadLedger(); close(reading) }()
 	for e.unread.Load() == nil {
 		runtime.Gosched()
 	}
-	e.refuses(503, logical.DeleteOperation, "accounts/ci-bot", nil, "could not be read", `"abcd" does not parse`)
+	resp, err := e.request(t.Context(), logical.DeleteOperation, "accounts/ci-bot", nil)
+	e.failed(503, resp, err, "could not be read", `"abcd"`, errStorage.Error())
 	e.cancelBackground()
 	<-reading
 }

@@ -333,6 +333,9 @@ func (b *backend) statusOfLedger(ctx context.Context, r *report, running bool) {
 	case !b.ledger.Whole():
 		r.wrong("the ledger is still being read: this passes by itself")
 	}
+	if damaged := b.ledger.Damaged(); len(damaged) > 0 {
+		r.wrong("%s", damagedText(damaged))
+	}
 	if debt > debtPatience && running {
 		r.wrong("%d tokens have to go, the oldest for %v, and Jira does not end them: tokens/ with state=owed lists them, and the log says why", counts[ledger.Owed], debt.Round(time.Second))
 	}

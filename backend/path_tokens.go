@@ -126,8 +126,9 @@ func (b *backend) pathTokens() *framework.Path {
 		Pattern:      "tokens/(?P<id>[^/]+)",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Fields: map[string]*framework.FieldSchema{
-			"id":   {Type: framework.TypeString, Description: "The ledger's id, as tokens/ lists it.", Required: true},
-			"live": {Type: framework.TypeBool, Description: "Ask Jira, too, whether it has the token, and when it was last used.", Query: true},
+			"id":    {Type: framework.TypeString, Description: "The ledger's id, as tokens/ lists it.", Required: true},
+			"live":  {Type: framework.TypeBool, Description: "Ask Jira, too, whether it has the token, and when it was last used.", Query: true},
+			"force": {Type: framework.TypeBool, Description: "For a delete: you know that the token is gone from Jira, or have ended it there.", Query: true},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
@@ -141,9 +142,27 @@ func (b *backend) pathTokens() *framework.Path {
 				ForwardPerformanceSecondary: true,
 				DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "token"},
 			},
+			logical.DeleteOperation: &framework.PathOperation{
+				Callback:                    b.edge(b.deleteToken),
+				Summary:                     "Remove a damaged record, or one of a token that can never be ended. Needs force=true, and ends nothing in Jira.",
+				Responses:                   written(),
+				ForwardPerformanceStandby:   true,
+				ForwardPerformanceSecondary: true,
+				DisplayAttrs:                &framework.DisplayAttributes{OperationVerb: "delete", OperationSuffix: "token"},
+			},
 		},
-		HelpSynopsis:    "What the ledger knows of a token.",
-		HelpDescription: "Tells who asked for a token, when and of which role, where it stands, and with live=true whether Jira has it and when it was last used. Never its secret.",
+		HelpSynopsis: "What the ledger knows of a token.",
+		HelpDescription: strings.TrimSpace(`
+Tells who asked for a token, when and of which role, where it stands, and with
+live=true whether Jira has it and when it was last used. Never its secret.
+
+A record that makes no sense to the engine, or whose token the engine can never end, is
+yours to remove. First delete the token in Jira: its name holds the record's id. Then
+
+    vault delete jira/tokens/5b2tq6hznr4wjd7c force=true
+
+The log keeps what was known of it.
+`),
 	}
 }
 
@@ -185,7 +204,45 @@ func (b *backend) recordIn(ctx context.Context, d *framework.FieldData) (*ledger
 	if errors.Is(err, ledger.ErrMissing) {
 		return nil, nil // as the caller tells
 	}
+	if errors.Is(err, ledger.ErrUnreadable) {
+		return nil, mistakef("%v: look for a name with this id in Jira, delete the token there, then delete tokens/%s with force=true", err, id)
+	}
 	return r, err
+}
+
+// deleteToken removes a record that the engine can do nothing more about: one that is
+// damaged, or of a token that Jira cannot be brought to end. Only an operator can know
+// that its token is gone, so it takes force, and the log keeps what is known of it.
+func (b *backend) deleteToken(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	id, _ := d.Raw["id"].(string) // as the path's pattern caught it
+	r, err := b.recordIn(ctx, d)
+	damaged := slices.IndexFunc(b.ledger.Damaged(), func(one ledger.Damaged) bool { return one.ID == id })
+	log := b.log(req).With("id", id, "by", readerOf(req).DisplayName)
+	switch {
+	case damaged >= 0 && !forced(d):
+		return nil, err
+	case damaged >= 0:
+		one := b.ledger.Damaged()[damaged]
+		log.Warn("a damaged record of the ledger is removed, and its token is the operator's to end", "account", one.Account, "token_id", one.TokenID, "token_name", one.Name, "bytes", one.Size, "error", one.Why)
+		return nil, b.ledger.Forget(ctx, id)
+	case err != nil || r == nil:
+		return nil, err
+	case r.State == ledger.Issued:
+		return nil, mistakef("the token is in use: revoke it with tokens/%s/revoke, or end its lease", id)
+	case r.State == ledger.Ended:
+		return nil, mistakef("the token is gone, and its record goes when its lease is over")
+	case r.State == ledger.Intended && b.ledger.Minting(r.Account):
+		return nil, retryLater("a token is being made for its account this moment: try again")
+	case !forced(d):
+		return nil, mistakef("the token may be alive in Jira, and the engine goes on trying to end it: end it there, then delete this with force=true")
+	}
+	log.Warn("the record of a token that is not proven gone is removed, and its token is the operator's to end", "state", string(r.State), "account", r.Account, "username", r.Username, "token_id", r.TokenID, "token_name", r.Name, "expires", rfc3339(r.Expires.Time()))
+	if err := b.ledger.Forget(ctx, id); err != nil {
+		return nil, err
+	}
+	b.debts.pay(id) // it is no debt any more, and was not paid
+	b.ledger.Wake()
+	return nil, nil
 }
 
 func (b *backend) readToken(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
@@ -225,7 +282,7 @@ func (b *backend) live(ctx context.Context, req *logical.Request, r *ledger.Reco
 	}
 	resp.Data["in_jira"], resp.Data["last_accessed_at"] = false, ""
 	for _, t := range tokens {
-		if t.ID == r.TokenID || r.NeverIssued() && r.Named(t.Name) {
+		if isOf(r, t) {
 			resp.Data["in_jira"], resp.Data["last_accessed_at"] = true, rfc3339(t.LastUsed)
 		}
 	}
@@ -274,7 +331,7 @@ func (b *backend) revokeToken(ctx context.Context, req *logical.Request, d *fram
 		return nil, err // the token is gone, and the worker finds that
 	}
 	b.paid(r.ID)
-	log.Info("token revoked before its lease is over", "by", req.DisplayName)
+	log.Info("token revoked before its lease is over", "by", readerOf(req).DisplayName)
 	b.eventOf(eventRevoke, req.Path, r, nil)
 	return nil, nil
 }
@@ -381,7 +438,8 @@ func (b *backend) listTokens(ctx context.Context, req *logical.Request, d *frame
 // readsAtOnce is how many records are read at a time: each takes a way to Vault and back.
 const readsAtOnce = 16
 
-// readAll reads the records called ids, in their order; nil is one that is missing.
+// readAll reads the records called ids, in their order; nil is one that is missing, or
+// damaged.
 func (b *backend) readAll(ctx context.Context, ids []string) ([]*ledger.Record, error) {
 	records, failed := make([]*ledger.Record, len(ids)), make([]error, len(ids))
 	var next atomic.Int64
@@ -390,7 +448,7 @@ func (b *backend) readAll(ctx context.Context, ids []string) ([]*ledger.Record, 
 		all.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(ids) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
 				failed[i] = b.guard(b.ownLog(), func() (err error) {
-					if records[i], err = b.ledger.Read(ctx, ids[i]); errors.Is(err, ledger.ErrMissing) {
+					if records[i], err = b.ledger.Read(ctx, ids[i]); errors.Is(err, ledger.ErrMissing) || errors.Is(err, ledger.ErrUnreadable) {
 						return nil
 					}
 					return err

@@ -114,7 +114,7 @@ func (b *backend) dropRetired(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	if slices.Contains(b.ledger.Accounts(), name) {
+	if slices.Contains(b.ledger.Accounts(), name) || len(b.damagedOf(name)) > 0 {
 		return nil
 	}
 	b.sites.forget(name)

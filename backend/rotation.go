@@ -160,7 +160,7 @@ func (b *backend) tendSoon() {
 // tend looks after all that is rotated: it finishes what was left unfinished, ends
 // what an overlap has left, and rotates what is due.
 func (b *backend) tend(ctx context.Context) error {
-	if b.System().Tainted() { // all of it is being ended
+	if b.System().Tainted() { // it may be about to end, and can wait until that is known
 		return nil
 	}
 	keepers, err := b.keepers(ctx, b.storage)

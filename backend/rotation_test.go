@@ -579,78 +579,6 @@ func TestExchangingAUserWhoseTokenTheEngineMinted(t *testing.T) {
 	}
 }
 
-// What the engine has made to log in with ends with the mount, after all else.
-func TestAnUnmountEndsWhatTheEngineLogsInWith(t *testing.T) {
-	e := rotatable(t, jiratest.Options{})
-	e.rotate("rotate-account/ci-bot")
-	e.issue("readonly", nil)
-	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
-	e.loses(logical.UpdateOperation, "rotate-account/ci-bot")
-	e.system.TaintedVal = true
-	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
-		t.Errorf("the last periodic call: %v", err)
-	}
-	// Nobody makes another for the static role that has lost its token thereby.
-	e.jira.ResetCalls()
-	e.tended()
-	if n := len(e.jira.Calls()); n != 0 {
-		t.Errorf("%d calls: %v", n, e.jira.Calls())
-	}
-	if live := e.liveTokens("ci-bot"); len(live) != 1 || e.logged("this token may be alive") { // the one that was brought
-		t.Errorf("alive: %v", live)
-	}
-}
-
-// A disable that fails because of one account's token leaves that account its way in, to
-// be tried again.
-func TestAnUnmountThatFailsKeepsTheWayIn(t *testing.T) {
-	e := rotatable(t, jiratest.Options{})
-	e.rotate("rotate-account/ci-bot")
-	id := e.issue("readonly", nil).Data["token_id"]
-	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: fmt.Sprint("/rest/pat/latest/tokens/", id), Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
-	e.system.TaintedVal = true
-	drain := func() error {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // in place of Vault's 90 s
-		defer cancel()
-		return e.drain(ctx, &logical.Request{Storage: e.storage, MountPoint: "jira/"})
-	}
-	if err := drain(); err == nil || !e.logged("this token may be alive", fmt.Sprint(id)) || !e.logged("this token may be alive", "-own") {
-		t.Errorf("the unmount: %v", err)
-	}
-	if e.call(e.own("ci-bot")) != http.StatusOK {
-		t.Error("the way in is gone, and a token is not")
-	}
-	remove()
-	if err := drain(); err != nil {
-		t.Error(err)
-	}
-	e.nothingHeld()
-}
-
-// What a rotation makes during an unmount is ended with it, and the rotation fails.
-func TestAnUnmountWhileSomethingIsRotated(t *testing.T) {
-	e := rotatable(t, jiratest.Options{})
-	e.jira.Fault(jiratest.Fault{Method: "POST", Times: 1, Do: jiratest.Slow, Delay: 100 * time.Millisecond})
-	e.jira.ResetCalls()
-	var rotates sync.WaitGroup
-	rotates.Go(func() {
-		if _, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil); err == nil {
-			t.Error("rotated, and the mount is gone")
-		}
-	})
-	if err := e.jira.WaitCalls(t.Context(), "POST", "/rest/pat", 1); err != nil {
-		t.Fatal(err)
-	}
-	e.system.TaintedVal = true
-	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
-		t.Errorf("the last periodic call: %v", err)
-	}
-	rotates.Wait()
-	if live := e.liveTokens("ci-bot"); len(live) != 1 { // the one that was brought
-		t.Errorf("alive: %v", live)
-	}
-}
-
 // An account that is deleted within an overlap takes along the token that was brought,
 // where its id is known.
 func TestAnAccountDeletedInAnOverlap(t *testing.T) {
@@ -843,9 +771,10 @@ func TestAStaticRoleThatLostItsToken(t *testing.T) {
 // A token whose secret was never stored is ended by whoever looks next.
 func TestKeptTokensThatNobodyKeeps(t *testing.T) {
 	e := rotatable(t, jiratest.Options{})
-	token, _ := e.jira.Mint("ci-bot", "vault-x", 9)
 	id := ledger.NewID()
-	r := &ledger.Record{ID: id, Name: ledger.Name("k3xm2a", id, "own"), Account: "ci-bot", Kept: ledger.KeptOwn, TokenID: fmt.Sprint(token.ID)}
+	name := ledger.Name("k3xm2a", id, "own")
+	token, _ := e.jira.Mint("ci-bot", name, 9)
+	r := &ledger.Record{ID: id, Name: name, Site: e.jira.URL(), Account: "ci-bot", Kept: ledger.KeptOwn, TokenID: fmt.Sprint(token.ID)}
 	if err := e.ledger.Intend(t.Context(), r, ledger.Room{}); err != nil {
 		t.Fatal(err)
 	}
@@ -987,22 +916,6 @@ func (u *unheard) Put(ctx context.Context, entry *logical.StorageEntry) error {
 		return errStorage
 	}
 	return err
-}
-
-// Nothing is made any more once the mount is being removed, not even for a static role
-// whose token that has ended.
-func TestNothingIsRotatedInAnUnmount(t *testing.T) {
-	e := rotatable(t, jiratest.Options{})
-	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
-	e.system.TaintedVal = true
-	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
-		t.Errorf("the last periodic call: %v", err)
-	}
-	e.pass(time.Hour)
-	if err := e.tend(t.Context()); err != nil {
-		t.Error(err)
-	}
-	e.nothingHeld()
 }
 
 // A user who was renamed in Jira is the same by his key.
@@ -1451,23 +1364,6 @@ func TestADeleteByForceInTwoParts(t *testing.T) {
 		e.settled()
 	}
 	e.nothingHeld()
-}
-
-// An unmount cannot wait for what a lost request may yet make.
-func TestAnUnmountWithALostMint(t *testing.T) {
-	e := rotatable(t, jiratest.Options{})
-	e.rotate("rotate-account/ci-bot")
-	lost := e.lostMint()
-	e.jira.Delete(e.jira.Tokens("ci-bot")[2].ID)
-	e.ledger.Over(lost.ID)
-	e.settled()
-	e.system.TaintedVal = true
-	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
-		t.Errorf("the last periodic call: %v", err)
-	}
-	if live := e.alive(); len(live) != 0 {
-		t.Errorf("alive: %v", live)
-	}
 }
 
 // That Jira refuses the login once is no proof that its token is gone.

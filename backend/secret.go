@@ -61,6 +61,7 @@ type lease struct {
 	TTL       int64  `json:"ttl"`        // seconds, as issued
 	MaxTTL    int64  `json:"max_ttl"`    // seconds, as issued; Jira's own expiry is later
 	ExpiresAt string `json:"expires_at"` // RFC 3339; empty where Jira gave none
+	IssuedAt  int64  `json:"issued_at"`  // milliseconds since 1970; 0 in leases of older versions
 
 	// As in the ledger's record. Empty in leases of tokens of an account's own user.
 
@@ -84,7 +85,7 @@ func (l *lease) encode() map[string]any {
 		"secret_type": secretType, // by which the framework finds the way back here
 		"id":          l.ID, "token_id": l.TokenID, "token_name": l.TokenName, "url": l.Site,
 		"account": l.Account, "username": l.Username, "role": l.Role,
-		"ttl": l.TTL, "max_ttl": l.MaxTTL, "expires_at": l.ExpiresAt,
+		"ttl": l.TTL, "max_ttl": l.MaxTTL, "expires_at": l.ExpiresAt, "issued_at": l.IssuedAt,
 	}
 	if l.Type != "" {
 		data["type"], data["on_revoke"], data["project_roles"], data["user_key"] = l.Type, l.OnRevoke, l.ProjectRoles, l.UserKey
@@ -188,10 +189,6 @@ func (b *backend) revokeLease(ctx context.Context, req *logical.Request, queued 
 		return err
 	}
 	result, err := b.revokeHeld(ctx, req, l, queued)
-	if n := b.unpaid(); err == nil && b.System().Tainted() && n > 0 {
-		// Once the last lease is gone, Vault wipes the ledger.
-		err = retryLater(fmt.Sprintf("this token is revoked, but %d others are still to be ended in Jira: disable the engine again when they are, the log says why they are not", n))
-	}
 	if err != nil {
 		result = resultFailed
 	}
@@ -208,7 +205,6 @@ func (b *backend) revokeHeld(ctx context.Context, req *logical.Request, l *lease
 		return b.revokeAccess(ctx, req, l, queued)
 	}
 	log := b.log(req).With("id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
-	tainted := b.System().Tainted()
 	r, err := b.ledger.Read(ctx, l.ID)
 	switch {
 	case err == nil && r.State == ledger.Ended: // somebody ended it before
@@ -221,7 +217,7 @@ func (b *backend) revokeHeld(ctx context.Context, req *logical.Request, l *lease
 		if r, err = l.record(); err != nil {
 			return "", err
 		}
-	case r.State == ledger.Owed && queued && !tainted:
+	case r.State == ledger.Owed && queued:
 		// A clock that was set back does not make a debt young again.
 		if owed := b.now().Sub(r.OwedAt.Time()); owed.Abs() < takenOver {
 			return "", retryLater("the token is still to be ended in Jira: the engine goes on trying, and the log says why it failed")
@@ -311,12 +307,14 @@ func (b *backend) owe(ctx context.Context, l *lease) error {
 	return b.ledger.Adopt(ctx, r)
 }
 
-// record is what the ledger's would be, where it has none.
+// record is what the ledger's would be, where it has none. That it was never intended
+// tells that its id may be another's by now; see [ledger.Ledger.Doubted].
 func (l *lease) record() (*ledger.Record, error) {
 	r := &ledger.Record{
 		ID: l.ID, Name: l.TokenName, TokenID: l.TokenID,
 		Site: l.Site, Account: l.Account, Username: l.Username, Role: l.Role,
 		Type: l.Type, OnRevoke: l.OnRevoke, ProjectRoles: l.ProjectRoles, UserKey: l.UserKey,
+		IssuedAt: ledger.Time(l.IssuedAt),
 	}
 	if l.ExpiresAt != "" {
 		expires, err := time.Parse(time.RFC3339, l.ExpiresAt)

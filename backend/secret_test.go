@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -289,30 +288,4 @@ func TestARevokeRepeatedAfterItsAccountIsGone(t *testing.T) {
 	e.must(logical.DeleteOperation, "accounts/ci-bot", nil)
 	e.revoke(secret)
 	e.nothingHeld()
-}
-
-// While the mount is being removed the last lease's revoke fails as long as anything is
-// owed, whatever the lease holds: Vault wipes the ledger next.
-func TestTheLastLeaseOfATaintedMount(t *testing.T) {
-	e, _ := serviceAccount(t, jiratest.Options{}, nil)
-	e.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")})
-	e.write("roles/readonly", map[string]any{"accounts": "ci-bot", "ttl": "1h", "max_ttl": "24h"})
-	owed, ended, access := e.issue("readonly", nil), e.issue("readonly", nil), e.issue("report", nil)
-	e.must(logical.UpdateOperation, "tokens/"+id(ended)+"/revoke", nil)
-	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
-	_ = e.revokeQueued(owed.Secret)
-	e.pass(2 * time.Minute)
-	if err := e.revokeQueued(owed.Secret); err != nil { // Vault drops the lease
-		t.Fatal(err)
-	}
-	e.system.TaintedVal = true
-	for name, lease := range map[string]*logical.Response{"a token that was ended before": ended, "an access token": access} {
-		if err := e.revokeWith(lease); err == nil || !strings.Contains(err.Error(), "others are still to be ended") {
-			t.Errorf("%s: %v, and alive are %v", name, err, e.alive())
-		}
-	}
-	e.system.TaintedVal = false
-	remove()
-	e.pass(time.Minute)
-	e.settled()
 }

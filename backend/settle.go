@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,15 +56,14 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 		switch {
 		case errors.Is(err, ledger.ErrMissing): // somebody else has settled it
 			b.paid(id)
-		case errors.Is(err, ledger.ErrUnreadable):
-			b.ledger.Later(id, unreadableRest)
-			log.Error("a record of the ledger cannot be read", "id", id, "error", err)
+		case errors.Is(err, ledger.ErrUnreadable): // it is due no more
+			b.tellDamaged()
 		case err != nil:
 			return err
 		case r.Type == credentialTypeOAuth2:
-			failed = errors.Join(failed, b.outlived(ctx, log, r))
+			failed = errors.Join(failed, b.rested(r, b.outlived(ctx, log, r)))
 		case r.State == ledger.Ended && r.Over(now): // its lease has not come to tell
-			failed = errors.Join(failed, b.ledger.Forget(ctx, r.ID))
+			failed = errors.Join(failed, b.rested(r, b.ledger.Forget(ctx, r.ID)))
 		case r.State == ledger.Ended:
 			b.paid(id)
 			failed = errors.Join(failed, unlessSettled(b.ledger.Refresh(ctx, id)))
@@ -100,12 +100,18 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 			return errors.Join(failed, err)
 		}
 		failed = errors.Join(failed, err)
+		unwritten := 0
 		for _, r := range over {
 			// First the write, which only the active node can make, then the
 			// delete: a node that was deposed must not end what its successor
 			// has renewed.
-			err := b.ledger.Overdue(ctx, r.ID, clock.surely)
-			state := (*ledger.StateError)(nil)
+			err := b.rested(r, b.ledger.Overdue(ctx, r.ID, clock.surely))
+			state, record := (*ledger.StateError)(nil), (*ledger.WriteError)(nil)
+			if !errors.As(err, &record) {
+				unwritten = 0
+			} else if unwritten++; unwritten >= mostUnwritten {
+				err = &storageAway{err}
+			}
 			switch {
 			case err == nil:
 				log.Warn("a lease is over, and Vault has not revoked it: its token is ended now", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "lease_end", r.LeaseEnd.Time())
@@ -114,8 +120,10 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 				owed = append(owed, r)
 			case errors.As(err, &state):
 				b.ledger.Later(r.ID, clockRest)
-			case !errors.Is(err, ledger.ErrMissing):
+			case halts(err) && !errors.Is(err, ledger.ErrMissing):
 				return errors.Join(failed, err)
+			case !errors.Is(err, ledger.ErrMissing):
+				failed = errors.Join(failed, err)
 			}
 		}
 	}
@@ -123,8 +131,8 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 	if failed != nil || len(last) == 0 {
 		return failed
 	}
-	// With these the way in is gone. In an unmount nothing can be waited for.
-	if b.needed(last) && !b.System().Tainted() {
+	// With these the way in is gone. In a disable nothing can be waited for.
+	if b.needed(last) && !b.disabled.Load() {
 		for _, r := range last {
 			b.ledger.Later(r.ID, lastRest)
 		}
@@ -146,8 +154,6 @@ func (b *backend) needed(last []*ledger.Record) bool {
 }
 
 const (
-	// unreadableRest is how long a record that does not parse is left alone.
-	unreadableRest = time.Hour
 	// clockRest is how long one is that is over by one clock and not by another.
 	clockRest = time.Minute
 	// lastRest is how long what the engine logs in with waits for all else.
@@ -193,11 +199,11 @@ func (b *backend) settleLost(ctx context.Context, log hclog.Logger, client *jira
 		return b.settleLostUser(ctx, log, client, r, clock)
 	}
 	var made []string
-	if r.TokenID != "" { // the list may lag behind
+	if r.TokenID != "" && b.certain(client, r) { // the list may lag behind
 		made = append(made, r.TokenID)
 	}
 	for _, t := range tokens {
-		if r.Named(t.Name) && t.ID != r.TokenID {
+		if isOf(r, t) && !slices.Contains(made, t.ID) {
 			made = append(made, t.ID)
 		}
 	}
@@ -242,10 +248,18 @@ func (b *backend) end(ctx context.Context, log hclog.Logger, s logical.Storage, 
 	case credentialTypeOAuth2: // nobody but its holder has it
 		return nil
 	}
-	if k := client.APITokens(); k != nil {
-		return k.Delete(ctx, r.TokenID, r.Name)
+	var err error
+	if !b.certain(client, r) {
+		err = b.endNamed(ctx, log, client, r)
+	} else if k := client.APITokens(); k != nil {
+		err = k.Delete(ctx, r.TokenID, r.Name)
+	} else {
+		err = client.DeleteToken(ctx, r.TokenID)
 	}
-	if err := client.DeleteToken(ctx, r.TokenID); err != nil {
+	if client.APITokens() != nil {
+		return err
+	}
+	if err != nil {
 		// With the token that its account logs in with went the proof that it did. It
 		// is gone if Jira knows nobody by it, which is asked anew.
 		if login := b.endsItself(ctx, s, r); login != nil {
@@ -259,6 +273,62 @@ func (b *backend) end(ctx context.Context, log hclog.Logger, s logical.Storage, 
 		return nil // nobody is left to look with
 	}
 	return b.sweep(ctx, log, s, client, r.Account)
+}
+
+// certain tells whether the id of r's token is no other's at client's site. It may be if
+// r was made at another site, or before this one was restored from a backup, or if the
+// ledger has no record of it. Of a lease without one that is so young that lists may not
+// show its token yet, the id is taken.
+func (b *backend) certain(client *jira.Client, r *ledger.Record) bool {
+	one := *r
+	if one.IntendedAt == 0 && b.young(r) {
+		one.IntendedAt = one.IssuedAt
+	}
+	return r.Site == client.URL() && !b.ledger.Doubted(&one)
+}
+
+// young tells whether r's token may be missing from Jira's lists because they lag.
+func (b *backend) young(r *ledger.Record) bool {
+	return b.now().Sub(max(r.IssuedAt, r.IntendedAt).Time()).Abs() < listLag
+}
+
+// broughtName begins what older versions called a token that was brought, whose name in
+// Jira they did not ask for.
+const broughtName = "brought: "
+
+// isOf tells whether token t of a list is that of r: by its name, which holds the
+// ledger's id. Of one that an operator has brought it takes the id as well.
+func isOf(r *ledger.Record, t jira.Token) bool {
+	return r.Named(t.Name) || t.ID == r.TokenID && (t.Name == r.Name || strings.HasPrefix(r.Name, broughtName))
+}
+
+// endNamed ends the token of r, whose id may be another's by now, if a list of the user's
+// tokens has it under its name. If not, it is gone, once no list lags behind any more.
+func (b *backend) endNamed(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record) error {
+	tokens, err := client.Tokens(ctx)
+	if err != nil {
+		return fmt.Errorf("looking for token %q: %w", r.Name, err)
+	}
+	found, anothers := false, false
+	for _, t := range tokens {
+		if isOf(r, t) {
+			found = true
+			if err := client.DeleteToken(ctx, t.ID); err != nil {
+				return err
+			}
+		} else if t.ID == r.TokenID && r.Site == client.URL() {
+			anothers = true
+			log.Warn("Jira has given the id of a token to another one, which is left alone", "token_id", t.ID, "token_name", r.Name, "other_name", t.Name)
+		}
+	}
+	switch {
+	case found || anothers:
+		return nil
+	case b.young(r):
+		return &jira.Error{Kind: jira.Nonsense, Words: fmt.Sprintf("the list of the user's tokens does not have %q yet, which was made a moment ago", r.Name)}
+	}
+	log.Warn("a token counts as gone: the list of the user's tokens does not have it under its name", "token_id", r.TokenID, "token_name", r.Name, "site", r.Site)
+	return nil
 }
 
 // endsItself is the login of r's account, if r is the token that it logs in with.
@@ -299,35 +369,75 @@ func (b *backend) pay(ctx context.Context, log hclog.Logger, client *jira.Client
 // token's own affair it is tried again after a while, and others meanwhile.
 func (b *backend) notEnded(log hclog.Logger, r *ledger.Record, tokenID string, err error) error {
 	if !halts(err) {
-		since := r.OwedAt
-		if since == 0 {
-			since = r.IntendedAt
-		}
-		b.ledger.Later(r.ID, backoff(b.now().Sub(since.Time())))
+		b.ledger.Later(r.ID, backoff(b.now().Sub(sinceOf(r))))
 		log.Warn("a token could not be ended, will try again", "id", r.ID, "token_id", tokenID, "token_name", r.Name, "error", err)
 	}
 	return fmt.Errorf("ending token %q: %w", r.Name, err)
 }
 
+// sinceOf is since when the credential of r has to go, as far as is known.
+func sinceOf(r *ledger.Record) time.Time {
+	if r.OwedAt == 0 {
+		return r.IntendedAt.Time()
+	}
+	return r.OwedAt.Time()
+}
+
 // halts tells whether err concerns more than one record: the site does not
-// work, the account cannot log in, storage does not write.
+// work, the account cannot log in, this node may not write, storage is away.
 func halts(err error) bool {
-	one := (*jira.Error)(nil)
-	return err != nil && !(errors.As(err, &one) && (one.Kind == jira.Denied || one.Kind == jira.Nonsense))
+	one, record, away := (*jira.Error)(nil), (*ledger.WriteError)(nil), (*storageAway)(nil)
+	switch {
+	case err == nil:
+		return false
+	case errors.As(err, &away):
+		return true
+	case errors.As(err, &one):
+		return one.Kind != jira.Denied && one.Kind != jira.Nonsense
+	case errors.As(err, &record): // as it is where the record alone cannot be stored
+		return errors.Is(err, logical.ErrReadOnly) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	}
+	return true
+}
+
+// mostUnwritten is how many records in a row that cannot be written make it likely
+// that storage is away.
+const mostUnwritten = 3
+
+// storageAway is that so many could not be written.
+type storageAway struct{ last error }
+
+// Error says why the last could not.
+func (s *storageAway) Error() string {
+	return fmt.Sprintf("%d records in a row could not be written: %v", mostUnwritten, s.last)
+}
+
+// Unwrap is why the last could not.
+func (s *storageAway) Unwrap() error { return s.last }
+
+// rested is err, of what was done for r. A record that storage did not take rests, for
+// others may fare better.
+func (b *backend) rested(r *ledger.Record, err error) error {
+	if record := (*ledger.WriteError)(nil); errors.As(err, &record) {
+		b.ledger.Later(r.ID, backoff(b.now().Sub(sinceOf(r))))
+	}
+	return err
 }
 
 // mostAtOnce is how many records of an account are settled at a time. The
 // site's gate lets through fewer where it has to.
 const mostAtOnce = 16
 
-// each calls do for every record, several at a time, until an error halts it.
+// each calls do for every record, several at a time, until an error halts it. A record
+// that could not be written rests, and the others are done.
 func (b *backend) each(log hclog.Logger, records []*ledger.Record, do func(*ledger.Record) error) error {
 	var (
-		mu     sync.Mutex
-		failed error
-		halted bool
-		places = make(chan struct{}, mostAtOnce)
-		all    sync.WaitGroup
+		mu        sync.Mutex
+		failed    error
+		halted    bool
+		unwritten int
+		places    = make(chan struct{}, mostAtOnce)
+		all       sync.WaitGroup
 	)
 	for _, r := range records {
 		places <- struct{}{}
@@ -339,15 +449,19 @@ func (b *backend) each(log hclog.Logger, records []*ledger.Record, do func(*ledg
 		}
 		all.Go(func() {
 			defer func() { <-places }()
-			if err := b.guard(log, func() error { return do(r) }); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				if halts(err) && !halted { // it is what the caller has to know
-					failed, halted = err, true
-				}
-				if failed == nil {
-					failed = err
-				}
+			err := b.guard(log, func() error { return b.rested(r, do(r)) })
+			mu.Lock()
+			defer mu.Unlock()
+			if record := (*ledger.WriteError)(nil); !errors.As(err, &record) {
+				unwritten = 0
+			} else if unwritten++; unwritten >= mostUnwritten {
+				err = &storageAway{err}
+			}
+			if halts(err) && !halted { // it is what the caller has to know
+				failed, halted = err, true
+			}
+			if failed == nil {
+				failed = err
 			}
 		})
 	}

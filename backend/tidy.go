@@ -323,6 +323,9 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 			continue
 		}
 		r, err := b.ledger.Read(ctx, id)
+		if errors.Is(err, ledger.ErrUnreadable) { // it is known, whatever it says
+			continue
+		}
 		if err != nil && !errors.Is(err, ledger.ErrMissing) {
 			return err
 		}
@@ -353,6 +356,7 @@ func (b *backend) tidyOrphans(ctx context.Context, log hclog.Logger, s *tidyStat
 	if err != nil {
 		return err
 	}
+	var unwritten error // that storage did not take one says nothing of the others
 	for _, o := range orphans {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -378,8 +382,11 @@ func (b *backend) tidyOrphans(ctx context.Context, log hclog.Logger, s *tidyStat
 		if halts(failed) {
 			return failed
 		}
+		if record := (*ledger.WriteError)(nil); errors.As(failed, &record) {
+			unwritten = failed
+		}
 	}
-	return nil
+	return unwritten
 }
 
 // endOrphan deletes an orphan. It is owed first, so that the worker goes on
@@ -415,7 +422,7 @@ const listLag = 2 * time.Minute
 func (b *backend) tidyLost(ctx context.Context, log hclog.Logger, s *tidyStatus, account string, listed map[string]bool, now time.Time) error {
 	for _, id := range b.records(account) {
 		r, err := b.ledger.Read(ctx, id)
-		if errors.Is(err, ledger.ErrMissing) {
+		if errors.Is(err, ledger.ErrMissing) || errors.Is(err, ledger.ErrUnreadable) {
 			continue
 		}
 		if err != nil {

@@ -116,12 +116,22 @@ func (b *backend) loadLedger() {
 // load reads what of the ledger has not been read yet.
 func (b *backend) load() {
 	err := b.guard(b.ownLog(), func() error { return b.ledger.Load(b.background) })
+	b.tellDamaged()
 	switch {
 	case err == nil:
 		b.unread.Store(nil)
 	case b.background.Err() == nil:
 		b.unread.Store(&err)
 		b.ownLog().Error("not all of the ledger can be read, will try again", "error", err)
+	}
+}
+
+// tellDamaged logs each record of the ledger that makes no sense, once.
+func (b *backend) tellDamaged() {
+	for _, one := range b.ledger.Damaged() {
+		if _, told := b.told.LoadOrStore(one.ID, true); !told {
+			b.ownLog().Error("a record of the ledger makes no sense, and its token may be alive in Jira: see to that, then delete tokens/<id> with force=true", "id", one.ID, "account", one.Account, "token_id", one.TokenID, "token_name", one.Name, "bytes", one.Size, "error", one.Why)
+		}
 	}
 }
 
@@ -289,7 +299,7 @@ func (b *backend) dropExpired(ctx context.Context, ids []string) error {
 const expiredFor = 24 * time.Hour
 
 // periodic is called by Vault each minute, also where writing is not safe, and
-// for a last time before the mount's storage is wiped. It brings the worker back
+// once when Vault begins to disable or to move the mount. It brings the worker back
 // if it has ended, has it look at its clock, and removes what retired accounts
 // need no more.
 func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
@@ -304,7 +314,7 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 		b.startWorker()
 		b.ledger.Wake()
 		if b.System().Tainted() {
-			return b.drain(ctx, req)
+			return b.endLeased(ctx, req)
 		}
 		if !b.ledger.Whole() {
 			return nil
@@ -317,59 +327,16 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	return err
 }
 
-// drain ends, as far as patience goes, all that the ledger knows of, for the
-// mount is being unmounted. Whatever is left is logged: if Vault holds no lease
-// of the mount, its storage is wiped next.
-func (b *backend) drain(ctx context.Context, req *logical.Request) error {
+// endLeased ends, as far as patience goes, what leases hold, and what is owed, for
+// Vault is about to revoke every lease of the mount. Vault does so to disable the
+// mount and to move it, and nobody is told which: so what no lease holds stays as
+// it is (unmount.go ends it), and the record of each lease stays, as ended, until the
+// lease's own revoke has come.
+func (b *backend) endLeased(ctx context.Context, req *logical.Request) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	accounts := b.ledger.Accounts()
-	err := b.giveUp(ctx, accounts...)
-	b.payAll(ctx, req, accounts)
-	// What the engine logs in with goes last, and not while it is needed: a disable
-	// that fails is tried again.
-	var kept []string
-	for _, account := range accounts {
-		own := b.ledger.Own(account)
-		if slices.ContainsFunc(b.ledger.Unsettled(account, false), func(id string) bool { return !slices.Contains(own, id) }) {
-			kept = append(kept, own...)
-			continue
-		}
-		for _, id := range own {
-			// A mint that runs is ended with it; of one whose answer was lost there is
-			// nothing to end, or it was found above.
-			if b.ledger.State(id) == ledger.Intended && !b.ledger.Minting(account) {
-				continue
-			}
-			if e := b.ledger.Owe(context.WithoutCancel(ctx), id, ""); e != nil && !errors.Is(e, ledger.ErrMissing) {
-				err = errors.Join(err, e)
-			}
-		}
-	}
-	b.payAll(ctx, req, accounts)
-	left := 0
-	for _, id := range append(kept, b.ledger.Unsettled("", false)...) {
-		r, e := b.ledger.Read(context.WithoutCancel(ctx), id)
-		if e != nil {
-			err = errors.Join(err, e)
-			continue
-		}
-		left++
-		b.log(req).Error("the engine is being unmounted, and this token may be alive in Jira: delete it there if the mount is gone then", "id", r.ID, "account", r.Account, "username", r.Username, "token_id", r.TokenID, "token_name", r.Name, "expires", rfc3339(r.Expires.Time()))
-	}
-	for _, id := range b.ledger.Unsettled("", true) {
-		if r, e := b.ledger.Read(context.WithoutCancel(ctx), id); e == nil && r.State == ledger.Intended && r.SoughtAt != 0 {
-			b.log(req).Warn("the engine is being unmounted, and Jira may yet make this token: if the mount is gone then, look for it there for a day", "id", r.ID, "account", r.Account, "username", r.Username, "token_name", r.Name)
-		}
-	}
-	if left > 0 {
-		err = errors.Join(err, fmt.Errorf("%d tokens could not be ended", left))
-	}
-	return err
-}
-
-// payAll asks Jira, until ctx ends, for what the accounts owe.
-func (b *backend) payAll(ctx context.Context, req *logical.Request, accounts []string) {
+	err := b.giveUp(ctx, true, accounts...)
 	for b.unpaid() > 0 && ctx.Err() == nil {
 		b.settleAccounts(ctx, req, false, accounts...)
 		if b.unpaid() > 0 {
@@ -379,7 +346,22 @@ func (b *backend) payAll(ctx context.Context, req *logical.Request, accounts []s
 			}
 		}
 	}
+	if n := b.unpaid(); n > 0 {
+		err = errors.Join(err, fmt.Errorf("the mount is being disabled or moved, and %d tokens are still to be ended in Jira", n))
+	}
+	return err
 }
 
-// unpaid counts the tokens that Jira has still to end, or to be asked about.
-func (b *backend) unpaid() int { return len(b.ledger.Unsettled("", false)) }
+// unpaid counts the tokens of leases that Jira has still to end, or to be asked about.
+// What the engine logs in with ends in its own time.
+func (b *backend) unpaid() int {
+	n := len(b.ledger.Unsettled("", false))
+	for _, account := range b.ledger.Accounts() {
+		for _, id := range b.ledger.Own(account) {
+			if state := b.ledger.State(id); state == ledger.Owed {
+				n--
+			}
+		}
+	}
+	return n
+}

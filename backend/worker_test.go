@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -251,77 +252,7 @@ func TestADebtIsTakenOver(t *testing.T) {
 	e.revoke(secret)
 }
 
-// A mount that is being unmounted loses its ledger with its last lease.
-func TestRevokesOnATaintedMount(t *testing.T) {
-	e := configured(t, jiratest.Options{})
-	one, two := e.issue("readonly", nil).Secret, e.issue("readonly", nil).Secret
-	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: tokensAPI + "/" + tokenID(one), Do: jiratest.Answer, Status: 503})
-	if err := e.revokeQueued(one); err == nil {
-		t.Fatal("revoked while Jira was down")
-	}
-	e.system.TaintedVal = true
-	e.pass(2 * takenOver)
-	if err := e.revokeQueued(one); err == nil {
-		t.Error("a debt was taken over that is about to be wiped")
-	}
-	_, err := e.leaseRequest(t.Context(), logical.RevokeOperation, two)
-	e.failed(503, nil, err, "this token is revoked, but 1 others are still to be ended")
-	if names := e.alive(); len(names) != 1 {
-		t.Errorf("alive: %v", names)
-	}
-	remove()
-	e.settled()
-	e.revoke(two)
-	e.revoke(one)
-	e.nothingHeld()
-}
-
 func tokenID(s *logical.Secret) string { return s.InternalData["token_id"].(string) }
-
-// What Jira may yet make is told before the ledger is wiped; it keeps no mount.
-func TestTheLastPeriodicCallTellsOfLostMints(t *testing.T) {
-	e := configured(t, jiratest.Options{})
-	e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Nth: 1, Do: jiratest.LoseCall})
-	if _, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil); err == nil {
-		t.Fatal("a token was made")
-	}
-	e.system.TaintedVal = true
-	e.worker.running.Store(true) // so that none is started
-	if err := e.periodic(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}); err != nil {
-		t.Error(err)
-	}
-	if r := e.record(); !e.logged("[WARN]", "Jira may yet make this token", r.Name) {
-		t.Error("the log does not say so")
-	}
-	e.system.TaintedVal = false
-	e.pass(25 * time.Hour)
-	e.settled()
-	e.nothingHeld()
-}
-
-// The last thing that Vault calls before it wipes the ledger.
-func TestTheLastPeriodicCallEndsAllAndTellsWhatItCannot(t *testing.T) {
-	e := configured(t, jiratest.Options{})
-	e.issue("readonly", nil)
-	stuck := e.issue("readonly", nil)
-	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: tokensAPI + "/" + tokenID(stuck.Secret), Do: jiratest.Answer, Status: 403, Body: `{"message":"no"}`})
-	e.system.TaintedVal = true
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // in place of Vault's 90 s
-	defer cancel()
-	_, err := e.HandleRequest(ctx, &logical.Request{Operation: logical.RollbackOperation, MountPoint: "jira/", Storage: e.storage})
-	if err == nil {
-		t.Error("all is well, it says")
-	}
-	if names := e.alive(); len(names) != 1 {
-		t.Errorf("alive: %v", names)
-	}
-	if !e.logged("[ERROR]", "delete it there", stuck.Data["token_name"].(string), "account=ci-bot", "expires=2") {
-		t.Error("the log does not tell which token is left")
-	}
-	remove()
-	e.revoke(stuck.Secret)
-	e.nothingHeld()
-}
 
 // Vault calls it on nodes that may not write, too.
 func TestThePeriodicCallOnAStandby(t *testing.T) {
@@ -478,7 +409,7 @@ func TestManyDebtsAtOnce(t *testing.T) {
 	for range many {
 		e.issue("readonly", nil)
 	}
-	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
+	if err := e.giveUp(t.Context(), false, "ci-bot"); err != nil {
 		t.Fatal(err)
 	}
 	down := e.jira.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 503})
@@ -508,7 +439,7 @@ func TestTheWorkerGoesBeforeReaders(t *testing.T) {
 	for range 3 {
 		e.issue("readonly", nil)
 	}
-	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
+	if err := e.giveUp(t.Context(), false, "ci-bot"); err != nil {
 		t.Fatal(err)
 	}
 	e.jira.ResetCalls()
@@ -586,33 +517,212 @@ func TestCleanDoesNotWaitForJira(t *testing.T) {
 	e.nothingHeld()
 }
 
-// One record that nobody can read stands in the way of deletes, and in nothing
-// else's.
-func TestARecordThatCannotBeReadKeepsNoOtherFromItsEnd(t *testing.T) {
+// sized is storage that takes entries up to a size, as every one of Vault's does.
+type sized struct {
+	logical.Storage
+	most int
+}
+
+func (s *sized) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	if len(entry.Value) > s.most {
+		return fmt.Errorf("put failed due to value being too large; got %d bytes, max: %d bytes", len(entry.Value), s.most)
+	}
+	return s.Storage.Put(ctx, entry)
+}
+
+// TestAReaderOfManyWords: Vault bounds no display name, and a reader who may create child
+// tokens can make one of a megabyte. Whatever a reader brings, the record of the credential
+// can take on each of its later forms.
+func TestAReaderOfManyWords(t *testing.T) {
 	e := configured(t, jiratest.Options{})
-	bad, good := e.issue("readonly", nil), e.issue("readonly", nil)
-	id := bad.Secret.InternalData["id"].(string)
-	key := ledgerPrefix + id[:2] + "/" + id
+	e.storage.Storage = &sized{e.storage.Storage, 1 << 20}
+	many := strings.Repeat("<", 1<<20)
+	read := func() *logical.Response {
+		resp, err := e.HandleRequest(t.Context(), &logical.Request{
+			ID: many, Operation: logical.ReadOperation, Path: "creds/readonly", MountPoint: "jira/", Storage: e.storage, Data: map[string]any{"ttl": 60, "metadata": strings.Repeat("m", 512)},
+			EntityID: many, DisplayName: many, Connection: &logical.Connection{RemoteAddr: many},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp
+	}
+	early, renewed, forgotten := read(), read(), read()
+	renewed.Secret.IssueTime = time.Now()
+	if _, err := e.renew(renewed.Secret, time.Hour); err != nil {
+		t.Error(err)
+	}
+	e.must(logical.UpdateOperation, "tokens/"+id(early)+"/revoke", nil)
+	if err := e.revokeQueued(renewed.Secret); err != nil {
+		t.Error(err)
+	}
+	e.pass(2 * time.Minute)
+	e.settled()
+	if names := e.alive(); len(names) != 0 || e.call(forgotten.Data["token"].(string)) == http.StatusOK {
+		t.Errorf("alive: %v", names)
+	}
+	e.revoke(early.Secret)
+	e.nothingHeld()
+	if n := len(e.log.String()); n > 100<<10 {
+		t.Errorf("%d bytes are logged", n)
+	}
+}
+
+// TestARecordFromBeforeThereWereBounds: one that fills an entry of storage is ended all the
+// same, for its next form is shorter.
+func TestARecordFromBeforeThereWereBounds(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	lease := e.issue("readonly", map[string]any{"ttl": "1m"})
+	key := ledgerPrefix + id(lease)[:2] + "/" + id(lease)
 	entry, err := e.storage.Get(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.storage.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte("{")}); err != nil {
-		t.Fatal(err)
-	}
-	e.mount()
-	e.pass(2 * time.Hour)
-	e.settled()
-	if names := e.alive(); len(names) != 1 || names[0] == good.Data["token_name"] {
-		t.Errorf("alive: %v", names)
-	}
-	e.refuses(503, logical.DeleteOperation, "config", nil, id)
-	e.refuses(503, logical.UpdateOperation, "tidy", nil, id)
+	const most = 1 << 20
+	name := strings.Repeat("n", most-len(entry.Value)+len("token-app"))
+	entry.Value = []byte(strings.Replace(string(entry.Value), "token-app", name, 1))
+	e.storage.Storage = &sized{e.storage.Storage, most}
 	if err := e.storage.Put(t.Context(), entry); err != nil {
 		t.Fatal(err)
 	}
-	e.load()
+	e.mount()
+	e.pass(2 * time.Minute)
 	e.settled()
+	e.nothingHeld()
+}
+
+// TestARecordThatStorageDoesNotTake rests, and holds up no other of its account; where storage
+// takes none the worker does not try them all.
+func TestARecordThatStorageDoesNotTake(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.write("accounts/ci-bot", map[string]any{"max_tokens": 40})
+	e.jira.SetSwitches(func(s *jiratest.Switches) { s.MaxTokens = 40 })
+	var leases []*logical.Response
+	for range 30 {
+		leases = append(leases, e.issue("readonly", map[string]any{"ttl": "1m"}))
+	}
+	stuck := leases[7]
+	key := ledgerPrefix + id(stuck)[:2] + "/" + id(stuck)
+	e.storage.failing(key)
+	e.pass(2 * time.Minute)
+	e.settled()
+	if names := e.alive(); len(names) != 1 || names[0] != stuck.Data["token_name"] {
+		t.Errorf("alive: %v", names)
+	}
+	began := e.storage.writes.Load()
+	e.settled()
+	if n := e.storage.writes.Load() - began; n != 0 {
+		t.Errorf("%d writes of what rests", n)
+	}
+	e.storage.failing("")
+	e.pass(time.Minute)
+	e.settled()
+	e.nothingHeld()
+
+	for range 30 {
+		e.issue("readonly", map[string]any{"ttl": "1m"})
+	}
+	e.storage.failing(ledgerPrefix)
+	e.pass(2 * time.Minute)
+	began = e.storage.writes.Load()
+	_ = e.work(t.Context())
+	if n := e.storage.writes.Load() - began; n > mostUnwritten+1 {
+		t.Errorf("%d writes, and storage is away", n)
+	}
+	e.storage.failing("")
+	e.pass(time.Minute)
+	e.settled()
+	e.nothingHeld()
+}
+
+// TestADamagedRecord: a record that makes no sense holds up nothing but what may need it,
+// the log and status tell what is known of it, and an operator can remove it.
+func TestADamagedRecord(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.write("accounts/releases", map[string]any{"username": "release-bot", "token": e.pat("release-bot")})
+	e.write("roles/few", map[string]any{"accounts": "ci-bot", "ttl": "1h", "max_leases": 3})
+	bad, good := e.issue("readonly", nil), e.issue("few", nil)
+	damagedID := id(bad)
+	key := ledgerPrefix + damagedID[:2] + "/" + damagedID
+	if err := e.storage.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte(`{"id":"` + damagedID + `","state":"of a newer version","account":"ci-bot","name":"a name"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	e.mount()
+	if !e.logged("[ERROR]", "makes no sense", "id="+damagedID, "account=ci-bot", "token_name=\"a name\"") {
+		t.Error("the log does not tell what is known of it")
+	}
+	e.finds("make no sense", damagedID)
+
+	// Nothing else is held up.
+	e.revoke(e.issue("few", nil).Secret)
+	e.write("static-roles/legacy", map[string]any{"account": "ci-bot", "rotation_period": "24h"})
+	for _, path := range []string{"rotate-account/ci-bot", "rotate-role/legacy"} {
+		e.rotate(path)
+	}
+	if resp := e.must(logical.ListOperation, "tokens/", nil); len(resp.Data["keys"].([]string)) < 3 {
+		t.Errorf("tokens lists %v", resp.Data["keys"])
+	}
+	if got := e.tidied(map[string]any{"dry_run": false}); got["state"] != tidyFinished || got["orphan_count"] != 0 {
+		t.Errorf("tidied %v", got)
+	}
+	e.read("accounts/ci-bot/tokens")
+	e.must(logical.DeleteOperation, "accounts/releases", nil) // of which it is not
+	e.pass(2 * time.Hour)
+	e.settled()
+	if e.call(good.Data["token"].(string)) == http.StatusOK {
+		t.Error("another token outlives its lease")
+	}
+	e.refuses(400, logical.ReadOperation, "tokens/"+damagedID, nil, "damaged", "delete tokens/"+damagedID)
+	e.refuses(400, logical.UpdateOperation, "tokens/"+damagedID+"/revoke", nil, "damaged")
+
+	// What may need it is.
+	for _, path := range []string{"static-roles/legacy", "roles/readonly", "roles/few"} {
+		e.must(logical.DeleteOperation, path, nil)
+	}
+	e.refuses(400, logical.DeleteOperation, "accounts/ci-bot", nil, "make no sense", damagedID)
+	e.refuses(400, logical.DeleteOperation, "config", nil, "make no sense", damagedID)
+	e.refuses(400, logical.DeleteOperation, "tokens/"+damagedID, nil, "force=true")
+	resp := e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+	if resp == nil || !strings.Contains(strings.Join(resp.Warnings, " "), damagedID) {
+		t.Errorf("by force, without a word of it: %+v", resp)
+	}
+
+	// The lease's end needs no record: what it says is enough, once there is an account.
+	e.write("accounts/ci-bot", map[string]any{"username": "ci-bot", "token": e.pat("ci-bot")})
+	e.revoke(bad.Secret)
+	if e.call(bad.Data["token"].(string)) == http.StatusOK {
+		t.Error("its token is alive")
+	}
+	e.nothingHeld()
+}
+
+// TestARecordThatIsRemoved: an operator can remove what the engine can never end, and
+// nothing that is in use.
+func TestARecordThatIsRemoved(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	held, stuck := e.issue("readonly", nil), e.issue("readonly", nil)
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: tokensAPI + "/" + tokenID(stuck.Secret), Do: jiratest.Answer, Status: 403, Body: `{"message":"never"}`})
+	if err := e.revokeQueued(stuck.Secret); err == nil {
+		t.Fatal("revoked")
+	}
+	force := map[string]any{"force": true}
+	e.refuses(400, logical.DeleteOperation, "tokens/"+id(held), force, "in use")
+	e.refuses(400, logical.DeleteOperation, "tokens/"+id(stuck), nil, "force=true")
+	e.refuses(400, logical.DeleteOperation, "tokens/nonsense", force, "no id of the ledger")
+	e.must(logical.DeleteOperation, "tokens/aaaaaaaaaaaaaaaa", force) // there is none
+	e.must(logical.DeleteOperation, "tokens/"+id(stuck), force)
+	if !e.logged("[WARN]", "not proven gone is removed", "token_id="+tokenID(stuck.Secret), "token_name="+stuck.Data["token_name"].(string), "by=token-app") {
+		t.Error("the log does not keep what was known of it")
+	}
+	remove()
+	e.jira.ResetCalls()
+	e.pass(time.Hour)
+	e.settled()
+	if n := e.jira.Count("DELETE", tokensAPI+"/"+tokenID(stuck.Secret)); n != 0 {
+		t.Errorf("%d more tries to end it", n)
+	}
+	e.revoke(held.Secret)
+	e.revoke(stuck.Secret) // its lease knows it
 	e.nothingHeld()
 }
 
@@ -641,7 +751,7 @@ func TestAClockThatIsSetBackKeepsNobodyWaiting(t *testing.T) {
 	e.clock.Store(int64(25 * time.Hour)) // over by this clock, and not by Jira's
 	e.settled()
 	e.clock.Store(0)
-	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
+	if err := e.giveUp(t.Context(), false, "ci-bot"); err != nil {
 		t.Fatal(err)
 	}
 	e.jira.Fault(jiratest.Fault{Method: "DELETE", Do: jiratest.Answer, Status: 403, Times: 1, Nth: 1, Body: `{"message":"no"}`})
@@ -656,7 +766,7 @@ func TestAClockThatIsSetBackKeepsNobodyWaiting(t *testing.T) {
 func TestStorageThatFailsForAMomentIsAskedAgain(t *testing.T) {
 	e := configured(t, jiratest.Options{})
 	e.issue("readonly", nil)
-	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
+	if err := e.giveUp(t.Context(), false, "ci-bot"); err != nil {
 		t.Fatal(err)
 	}
 	inmem := e.storage.Storage.(*logical.InmemStorage)

@@ -2,10 +2,13 @@ package ledger_test
 
 import (
 	"context"
+	"fmt"
+	"hash/crc32"
 	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -380,9 +383,13 @@ func (s *made) List(_ context.Context, prefix string) ([]string, error) {
 }
 
 func (s *made) Get(_ context.Context, key string) (*logical.StorageEntry, error) {
-	id := key[3:]
+	_, id, ok := strings.Cut(key, "/")
+	if !ok { // no record
+		return nil, nil
+	}
+	tokenID := fmt.Sprint(crc32.ChecksumIEEE([]byte(id))) // each has its own
 	return &logical.StorageEntry{Key: key, Value: []byte(`{"id":"` + id + `","state":"issued","account":"account-` + id[:1] +
-		`","issued_at":1,"lease_end":1772439309417,"token_id":"412","name":"` + ledger.Name("k3xm2a", id, "readonly") + `"}`)}, nil
+		`","issued_at":1,"lease_end":1772439309417,"token_id":"` + tokenID + `","name":"` + ledger.Name("k3xm2a", id, "readonly") + `"}`)}, nil
 }
 
 // What no lease holds is kept from when its mint is over, falls due for nothing but a

@@ -37,8 +37,8 @@ func FuzzRecord(f *testing.F) {
 		}
 		put(value)
 		r, err := l.Read(t.Context(), id)
-		if loadErr := l.Load(t.Context()); (loadErr == nil) != (err == nil) || l.Whole() != (err == nil) {
-			t.Errorf("%q: Read says %v, Load %v", value, err, loadErr)
+		if loadErr := l.Load(t.Context()); loadErr != nil || !l.Whole() || (len(l.Damaged()) == 0) != (err == nil) {
+			t.Errorf("%q: Read says %v, Load %v, and damaged is %+v", value, err, loadErr, l.Damaged())
 		}
 		if err != nil {
 			if r != nil || len(l.IDs("")) != 0 || !strings.Contains(err.Error(), id) {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"container/heap"
+	"hash/maphash"
 	"maps"
 	"math"
 	"slices"
@@ -16,7 +17,9 @@ type index struct {
 	entries  map[string]*entry
 	accounts map[string]*shelf
 	roles    map[string]*share // of all that had entries
+	tokens   map[uint64]int32  // how many entries have the token of that hash
 	newest   Time              // when the last intent was written
+	seed     maphash.Seed      // of these hashes
 }
 
 // shelf is the entries of one account, and how many places they take.
@@ -38,9 +41,10 @@ type entry struct {
 	shelf   *shelf
 	role    *share
 	due     Time
-	holdTo  Time  // not due before: somebody has it in hand
-	at      int32 // where it lies in shelf.byDue
-	state   uint8 // an index of states: a hundred thousand of them lie here
+	holdTo  Time   // not due before: somebody has it in hand
+	token   uint64 // a hash of its site and its id in Jira; 0 if it has none
+	at      int32  // where it lies in shelf.byDue
+	state   uint8  // an index of states: a hundred thousand of them lie here
 	held    bool
 	absent  bool
 	kept    bool
@@ -58,7 +62,7 @@ const (
 )
 
 func newIndex() index {
-	return index{entries: map[string]*entry{}, accounts: map[string]*shelf{}, roles: map[string]*share{}}
+	return index{entries: map[string]*entry{}, accounts: map[string]*shelf{}, roles: map[string]*share{}, tokens: map[uint64]int32{}, seed: maphash.MakeSeed()}
 }
 
 // begin notes r, whose mint is about to run in this process, if there is room
@@ -131,10 +135,46 @@ func (x *index) set(r *Record, due Time) *entry {
 		x.entries[e.id] = e
 	}
 	e.take(r.held())
+	x.name(e, x.tokenHash(r.Site, r.TokenID))
 	e.absent, e.kept, e.own = r.absent(), r.Kept != "", r.Kept == KeptOwn
 	e.state, e.minting = uint8(slices.Index(states[:], r.State)), minting //nolint:gosec // five of them
 	e.move(max(due, e.holdTo))
 	return e
+}
+
+// tokenHash stands for the token of a site that has this id; 0 if it has none.
+func (x *index) tokenHash(site, tokenID string) uint64 {
+	if tokenID == "" {
+		return 0
+	}
+	var h maphash.Hash
+	h.SetSeed(x.seed)
+	_, _ = h.WriteString(tokenID) // it never fails
+	_ = h.WriteByte(0)
+	_, _ = h.WriteString(site)
+	return max(h.Sum64(), 1)
+}
+
+// name notes the hash of e's token. The caller holds x.mu.
+func (x *index) name(e *entry, token uint64) {
+	if e.token == token {
+		return
+	}
+	if e.token != 0 {
+		if x.tokens[e.token]--; x.tokens[e.token] == 0 {
+			delete(x.tokens, e.token)
+		}
+	}
+	if e.token = token; token != 0 {
+		x.tokens[token]++
+	}
+}
+
+// known tells whether an entry has the token of a site that has this id.
+func (x *index) known(site, tokenID string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.tokens[x.tokenHash(site, tokenID)] > 0
 }
 
 // take notes whether e takes a place of its account and its role.
@@ -173,6 +213,7 @@ func (x *index) remove(e *entry) {
 	s := e.shelf
 	heap.Remove(s, int(e.at))
 	e.take(false)
+	x.name(e, 0)
 	if len(s.byDue) == 0 {
 		delete(x.accounts, s.account)
 	}

@@ -29,14 +29,19 @@
 // Methods are safe for concurrent use, by one process: what keeps a second
 // one from writing is that Vault lets only the active node write.
 //
-// A record holds no secret.
+// A record holds no secret, and nothing without a bound: a record that is too
+// large for its storage could leave no state any more. So [Ledger.Intend]
+// refuses one that has no room for its largest later form. A write that fails
+// for one record is a [WriteError].
 package ledger
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -182,6 +187,31 @@ type Reader struct {
 	Metadata      string `json:"metadata,omitempty"` // what he says it is for
 }
 
+const (
+	// mostOfReader bounds each thing that is told of a reader, in bytes, and
+	// mostMetadata the reader's own words. Vault bounds none of them.
+	mostOfReader = 256
+	mostMetadata = 512
+)
+
+// Cut is r with every string cut to its bound. Call it where a reader enters.
+func (r Reader) Cut() Reader {
+	return Reader{
+		EntityID: cut(r.EntityID, mostOfReader), DisplayName: cut(r.DisplayName, mostOfReader), RemoteAddress: cut(r.RemoteAddress, mostOfReader),
+		RequestID: cut(r.RequestID, mostOfReader), Metadata: cut(r.Metadata, mostMetadata),
+	}
+}
+
+// cut is s, or its beginning with an ellipsis behind it where s is longer than
+// most bytes.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	const more = "…"
+	return strings.ToValidUTF8(s[:most-len(more)], "") + more
+}
+
 // absent tells whether the credential was sought and not found, and may yet be
 // made by a late request.
 func (r *Record) absent() bool { return r.State == Intended && r.SoughtAt != 0 }
@@ -195,6 +225,21 @@ var ErrMissing = errors.New("no such record in the ledger")
 // ErrUnreadable is wrapped by an error about a record that storage has, and that
 // makes no sense to this version.
 var ErrUnreadable = errors.New("a record of the ledger is damaged, or of a newer version")
+
+// WriteError is a change of one record that storage did not take. It may have
+// landed all the same. It tells nothing of other records, unless it wraps
+// [logical.ErrReadOnly].
+type WriteError struct {
+	ID    string
+	what  string
+	cause error
+}
+
+// Error says which record could not be changed, and why.
+func (e *WriteError) Error() string { return fmt.Sprintf("%s record %q: %v", e.what, e.ID, e.cause) }
+
+// Unwrap is what storage said.
+func (e *WriteError) Unwrap() error { return e.cause }
 
 // StateError is a transition that is not possible from where the record
 // stands.
@@ -239,7 +284,9 @@ type Ledger struct {
 	unread  []string       // ids that Load could not read
 	sooner  chan struct{}  // see Sooner
 
-	index index
+	index   index
+	damaged damaged
+	sites   sites
 }
 
 // New returns the ledger that lies in storage, without reading it. The time
@@ -254,9 +301,19 @@ func New(storage logical.Storage, now func() time.Time) *Ledger {
 	}
 }
 
+// mostRecord bounds an intent, in bytes as it is stored. What comes later (an id
+// and a key of Jira's, some times, another account) adds less than 8 KiB to it, so
+// every later form fits into the smallest entry of Vault's storages, 512 KiB.
+const mostRecord = 64 << 10
+
+// ErrTooLarge is wrapped by the error about an intent that would leave its record
+// no room to grow.
+var ErrTooLarge = errors.New("the record of the credential would be too large")
+
 // Intend writes r as intended, before Jira is asked for the credential. It
 // takes one of the places of r.Account and one of r.Role; the error is a
-// [FullError] where none is left. After another error nothing may be made in
+// [FullError] where none is left, and wraps [ErrTooLarge] where r is too large to
+// become what it may have to. After another error nothing may be made in
 // Jira. Once the mint is over, however it went, the caller calls [Ledger.Over].
 func (l *Ledger) Intend(ctx context.Context, r *Record, room Room) error {
 	lock := l.lock(r.ID)
@@ -264,10 +321,17 @@ func (l *Ledger) Intend(ctx context.Context, r *Record, room Room) error {
 	defer lock.Unlock()
 	now := l.now()
 	r.State, r.IntendedAt = Intended, At(now)
+	value, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if len(value) > mostRecord {
+		return fmt.Errorf("%w: it has %d bytes, and %d is the most", ErrTooLarge, len(value), mostRecord)
+	}
 	if full := l.index.begin(r, room); full != nil { // else it has taken the places, before anybody else can
 		return full
 	}
-	if err := l.put(ctx, r); err != nil {
+	if err := l.putValue(ctx, r.ID, value); err != nil {
 		// The write may have landed. That leaves a record of nothing, which
 		// is looked for like any other: the next look at storage decides.
 		l.Over(r.ID)
@@ -517,7 +581,7 @@ func (l *Ledger) Adopt(ctx context.Context, r *Record) error {
 	err = l.put(ctx, r)
 	l.note(r, now) // a write that failed may have landed: storage will be asked
 	if err != nil {
-		return fmt.Errorf("writing record %q: %w", r.ID, err)
+		return &WriteError{r.ID, "writing", err}
 	}
 	return nil
 }
@@ -529,9 +593,10 @@ func (l *Ledger) Forget(ctx context.Context, id string) error {
 	lock.Lock()
 	defer lock.Unlock()
 	if err := l.storage.Delete(ctx, key(id)); err != nil {
-		return fmt.Errorf("removing record %q: %w", id, err)
+		return &WriteError{id, "removing", err}
 	}
 	l.index.drop(id)
+	l.damaged.drop(id)
 	return nil
 }
 
@@ -624,7 +689,7 @@ func (l *Ledger) change(ctx context.Context, id string, f func(*Record) error) e
 			if l.index.soon(id) { // it may have landed: storage has to be asked
 				l.Wake()
 			}
-			return fmt.Errorf("writing record %q: %w", id, err)
+			return &WriteError{id, "writing", err}
 		}
 	}
 	l.note(r, l.now()) // what storage holds, whether or not it has changed
@@ -641,6 +706,7 @@ func (l *Ledger) lock(id string) *sync.Mutex {
 
 // note brings the index up to date with r, as of now.
 func (l *Ledger) note(r *Record, now time.Time) {
+	l.sites.see(r)
 	if l.index.note(r, r.due(now)) {
 		l.Wake()
 	}

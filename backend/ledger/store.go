@@ -24,13 +24,18 @@ func key(id string) string {
 // Load reads all records into the index. It is called when the engine starts
 // to run where it may write; other methods may be called meanwhile.
 //
-// A record that cannot be read does not keep the others from being known, but
-// the index is not whole then, and the error names one of them. After an
-// error Load is called again; it reads only what it could not before. It must
-// not be called twice at the same time.
+// A record that storage does not give does not keep the others from being
+// known, but the index is not whole then, and the error names one of them. After
+// an error Load is called again; it reads only what it could not before. A record
+// that storage gives and that makes no sense is damaged: reading it again does not help, so it
+// counts as read, and [Ledger.Damaged] tells of it. Load must not be called twice
+// at the same time.
 func (l *Ledger) Load(ctx context.Context) error {
 	ids := l.unread
 	if !l.Listed() {
+		if err := l.sites.load(ctx, l.storage); err != nil {
+			return err
+		}
 		var err error
 		if ids, err = l.list(ctx); err != nil {
 			return fmt.Errorf("listing the ledger: %w", err)
@@ -109,8 +114,8 @@ func (l *Ledger) loadOne(ctx context.Context, id string) error {
 	lock.Lock()
 	defer lock.Unlock()
 	r, err := l.get(ctx, id)
-	if errors.Is(err, ErrMissing) {
-		return nil // forgotten since it was listed
+	if errors.Is(err, ErrMissing) || errors.Is(err, ErrUnreadable) {
+		return nil // forgotten since it was listed, or noted as damaged
 	}
 	if err != nil {
 		return err
@@ -119,8 +124,8 @@ func (l *Ledger) loadOne(ctx context.Context, id string) error {
 	return nil
 }
 
-// Whole tells whether the index holds every record, so that what it does not
-// hold does not exist.
+// Whole tells whether the index holds every record that makes sense, so that
+// what it does not hold does not exist, or is damaged; see [Ledger.Damaged].
 func (l *Ledger) Whole() bool { return l.whole.Load() }
 
 // Listed tells whether the index holds every record that could be read.
@@ -136,9 +141,20 @@ func (l *Ledger) get(ctx context.Context, id string) (*Record, error) {
 	}
 	if entry == nil {
 		l.index.drop(id)
+		l.damaged.drop(id)
 		return nil, ErrMissing
 	}
-	return decode(id, entry.Value)
+	r, err := decode(id, entry.Value)
+	if err != nil {
+		l.index.drop(id)
+		l.damaged.add(id, entry.Value, err)
+		return nil, err
+	}
+	r.Reader = r.Reader.Cut() // of a record from before there were bounds: its next form is shorter
+	if l.damaged.drop(id) {
+		l.note(r, l.now())
+	}
+	return r, nil
 }
 
 // put writes a record. The caller holds its lock.
@@ -147,7 +163,12 @@ func (l *Ledger) put(ctx context.Context, r *Record) error {
 	if err != nil {
 		return err
 	}
-	return l.storage.Put(ctx, &logical.StorageEntry{Key: key(r.ID), Value: value})
+	return l.putValue(ctx, r.ID, value)
+}
+
+// putValue is put of a record that is encoded already.
+func (l *Ledger) putValue(ctx context.Context, id string, value []byte) error {
+	return l.storage.Put(ctx, &logical.StorageEntry{Key: key(id), Value: value})
 }
 
 // decode reads the record that lies under id. Storage is not trusted: a

@@ -14,7 +14,7 @@ path "jira/tidy" { capabilities = ["update"] }
 path "jira/tidy-status" { capabilities = ["read"] }
 path "jira/tidy-cancel" { capabilities = ["update"] }
 path "jira/tokens" { capabilities = ["list"] }
-path "jira/tokens/*" { capabilities = ["read", "list"] }
+path "jira/tokens/*" { capabilities = ["read", "list", "delete"] }
 path "jira/status" { capabilities = ["read"] }
 path "jira/metrics" { capabilities = ["read"] }
 
