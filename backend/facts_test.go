@@ -42,6 +42,7 @@ func TestALeaseWhicheverWayItTurnsOut(t *testing.T) {
 		"XAUserNameRaw":       {XAUserNameRaw: true},
 		"LoginCaseSensitive":  {LoginCaseSensitive: true},
 		"ServerInfoLogin":     {ServerInfoLogin: true},
+		"Date":                {Date: "absent"},
 		"RetryAfterAbsent":    {RetryAfterAbsent: true},
 		"RetryAfterZero":      {RetryAfterZero: true},
 		"DirectoryReadOnly":   {DirectoryReadOnly: true},

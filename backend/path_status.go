@@ -40,7 +40,7 @@ func (b *backend) pathStatus() *framework.Path {
 				Responses: answered(map[string]*framework.FieldSchema{
 					"healthy":     field(framework.TypeBool, "Nothing needs anybody. Build an alert on it."),
 					"reasons":     field(framework.TypeStringSlice, "Why not, in words, with what to do."),
-					"jira":        field(framework.TypeMap, "url, version (when the config was written), state (RUNNING where all is well, empty where there was no answer), node, latency_ms, clock_skew_seconds (what Jira's clock is ahead), error."),
+					"jira":        field(framework.TypeMap, "url, version (when the config was written), state (RUNNING where all is well, empty where there was no answer), node, latency_ms, clock_skew_seconds (what Jira's clock is ahead; 0 also where its answer carries no date), error."),
 					"credentials": field(framework.TypeMap, "Of config (as ~admin) and each account: kind, works, error, expires_at, last_rotated, next_rotation, rotation_error. What was asked is told again for half a minute."),
 					"room":        field(framework.TypeMap, "Of each account: held, and room (-1 for no end). Of each role, as role/<name>: held, and max_leases (0 for as many as its accounts hold)."),
 					"ledger":      field(framework.TypeMap, "whole (it is read), error (why not), intended, issued, owed and ended (records in each state), oldest_debt_seconds."),

@@ -92,7 +92,10 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 			return errors.Join(failed, err)
 		}
 		clock := b.compare(date, now)
-		if clock.doubt != "" {
+		switch {
+		case date.IsZero():
+			log.Warn("Jira's answer carries no date: tokens past their lease's end are ended by this machine's clock alone, a minute later", "own_clock", now)
+		case clock.doubt != "":
 			log.Warn(clock.doubt+": tokens past their lease's end are left to Vault until they are past it by both clocks", "jira_clock", date, "own_clock", now)
 		}
 		err = b.each(log, lost, func(r *ledger.Record) error { return b.settleLost(ctx, log, client, r, tokens, clock) })
@@ -156,6 +159,10 @@ func (b *backend) needed(last []*ledger.Record) bool {
 const (
 	// clockRest is how long one is that is over by one clock and not by another.
 	clockRest = time.Minute
+	// undatedMargin is by how much this machine's clock may be ahead of Jira's where Jira
+	// does not tell its own. A token whose lease Vault has lost falls due [ledger.Grace]
+	// after its end, and is ended this much later: within the two minutes that are promised.
+	undatedMargin = time.Minute
 	// lastRest is how long what the engine logs in with waits for all else.
 	lastRest = time.Minute
 	// longestRest is how long whatever failed is left alone at most, jitter
@@ -174,15 +181,15 @@ func backoff(failing time.Duration) time.Duration {
 // clock is what is known of the time.
 type clock struct {
 	surely time.Time // it is at least as late as this
-	doubt  string    // why nobody knows better; empty if all agree
+	doubt  string    // why nobody knows better; empty if all agree, or Jira does not tell
 }
 
 // compare holds now, by our clock, against the date of an answer that Jira
-// gave since.
+// gave since. A proxy may have taken the date away; then ours counts, with a margin.
 func (b *backend) compare(date, now time.Time) clock {
 	switch {
 	case date.IsZero():
-		return clock{time.Time{}, "Jira's answer carries no date"}
+		return clock{now.Add(-undatedMargin), ""}
 	case date.Before(now.Add(-ledger.Grace)):
 		return clock{date, "this machine's clock is ahead of Jira's"}
 	case date.After(b.now().Add(ledger.Grace)):

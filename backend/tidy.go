@@ -277,7 +277,7 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 	if err := b.progress(ctx, s); err != nil {
 		return err
 	}
-	behind := time.Duration(0) // of Jira's clock
+	behind := undatedMargin // of Jira's clock: where it is not told, what is new is rather taken for newer
 	if !date.IsZero() {
 		behind = now.Sub(date)
 	}

@@ -208,11 +208,41 @@ func TestAClockOfJirasThatIsWrong(t *testing.T) {
 	}
 }
 
-// A proxy that takes the date away leaves it to Vault.
+// A proxy takes the date away, or spoils it. Then this machine's clock counts, with a margin:
+// what Vault has lost is ended within two minutes, an intent of which nothing can come any
+// more is dropped, and nothing is ended before its time.
 func TestAnAnswerWithoutADate(t *testing.T) {
-	e := configured(t, jiratest.Options{})
-	if c := e.compare(time.Time{}, time.Now()); c.doubt == "" || !c.surely.IsZero() {
-		t.Errorf("%+v", c)
+	for _, date := range []string{"absent", "yesterday"} {
+		for name, at := range map[string]struct {
+			configured func(*testing.T, jiratest.Options) *engine
+			role       string
+		}{"a token": {configured, "readonly"}, "a user": {throwaway, "deploy"}} {
+			t.Run(name+", "+date, func(t *testing.T) {
+				e := at.configured(t, jiratest.Options{Switches: jiratest.Switches{Date: date}})
+				e.issue(at.role, nil)
+				// The margin is for a clock of ours that is ahead.
+				e.pass(time.Hour + ledger.Grace + time.Second)
+				e.settled()
+				if names := e.alive(); len(names) != 1 {
+					t.Errorf("alive: %v", names)
+				}
+				if !e.logged("[WARN]", "Jira's answer carries no date") {
+					t.Error("no warning")
+				}
+				e.pass(2*time.Minute - ledger.Grace - time.Second - 10*time.Second) // some of it is the call's
+				e.settled()
+				e.nothingHeld()
+
+				e.jira.Fault(jiratest.Fault{Method: "POST", Nth: 1, Do: jiratest.LoseCall})
+				if _, err := e.request(t.Context(), logical.ReadOperation, "creds/"+at.role, nil); err == nil {
+					t.Fatal("a token was made")
+				}
+				e.settled()
+				e.pass(ledger.LateLanding + 2*undatedMargin)
+				e.settled()
+				e.nothingHeld()
+			})
+		}
 	}
 }
 

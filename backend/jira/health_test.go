@@ -21,6 +21,12 @@ func TestHealth(t *testing.T) {
 	if h, err := site.Health(t.Context(), false); err != nil || h.State != "STARTING" {
 		t.Errorf("%+v, %v", h, err)
 	}
+	for _, date := range []string{"absent", "yesterday"} {
+		s.SetSwitches(func(sw *jiratest.Switches) { sw.Date = date })
+		if h, err := site.Health(t.Context(), false); err != nil || !h.Date.IsZero() {
+			t.Errorf("%s: %+v, %v", date, h, err)
+		}
+	}
 	s.SetSwitches(func(sw *jiratest.Switches) { sw.State = "MAINTENANCE" })
 	_, err = site.Health(t.Context(), false)
 	wants(t, err, Down, "503")

@@ -43,6 +43,7 @@ func Facts() []Fact {
 		{Fact: "logins may be spelt in any case", Switch: "LoginCaseSensitive", Tests: []string{"TestLoginCase", "TestLifeOfAToken", "TestNameOfTheUser", "TestALeaseWhicheverWayItTurnsOut"}},
 		{Fact: "Basic authentication is on", Switch: "BasicOff", Tests: []string{"TestBasicOff", "TestBasicSwitchedOff", "TestALeaseWhicheverWayItTurnsOut"}},
 		{Fact: "serverInfo answers anonymous", Switch: "ServerInfoLogin", Tests: []string{"TestServerInfo", "TestLifeOfAToken", "TestServerInfoOf", "TestALeaseWhicheverWayItTurnsOut"}},
+		{Fact: "every answer carries a date", Switch: "Date", Tests: []string{"TestClock", "TestHealth", "TestAnAnswerWithoutADate", "TestALeaseWhicheverWayItTurnsOut"}},
 		{Fact: "a 429 says when to come back", Switch: "RetryAfterAbsent", Tests: []string{"TestRateLimit", "TestRateLimited", "TestALeaseWhicheverWayItTurnsOut", "TestA429IsWaitedFor"}},
 		{Fact: "a 429 does not say to come back at once", Switch: "RetryAfterZero", Tests: []string{"TestRateLimit", "TestRateLimited", "TestALeaseWhicheverWayItTurnsOut", "TestA429IsWaitedFor"}},
 

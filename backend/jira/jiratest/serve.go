@@ -184,10 +184,17 @@ func (s *Server) send(w http.ResponseWriter, c *Call, a answer) {
 // head sets the headers of a on w, and Jira's clock.
 func (s *Server) head(w http.ResponseWriter, a answer) {
 	s.mu.Lock()
-	now := s.now()
+	now, date := s.now(), s.switches.Date
 	s.mu.Unlock()
 	h := w.Header()
-	h.Set("Date", now.Format(http.TimeFormat))
+	switch date {
+	case "":
+		h.Set("Date", now.Format(http.TimeFormat))
+	case "absent":
+		h["Date"] = nil // or net/http would set it
+	default:
+		h.Set("Date", date)
+	}
 	h["Content-Type"] = nil // an answer without one has none, and net/http must not guess it
 	for name, values := range a.header {
 		h[http.CanonicalHeaderKey(name)] = values

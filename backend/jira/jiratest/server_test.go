@@ -87,6 +87,12 @@ func TestClock(t *testing.T) {
 			t.Errorf("answered on %q", r.header.Get("Date"))
 		}
 	}
+	for set, want := range map[string]string{"absent": "", "yesterday": "yesterday"} {
+		s.SetSwitches(func(sw *jiratest.Switches) { sw.Date = set })
+		if r := c.do("GET", "/status", ""); r.header.Get("Date") != want || len(r.header.Values("Date")) > 1 {
+			t.Errorf("%s: answered on %q", set, r.header.Values("Date"))
+		}
+	}
 	if at := s.Calls()[0].At; !at.Equal(start.Truncate(time.Millisecond).Add(time.Hour)) {
 		t.Errorf("came at %v", at)
 	}

@@ -72,6 +72,7 @@ type Switches struct {
 	RateInterval     time.Duration // 0: a minute
 	RetryAfterAbsent bool          // a 429 has no Retry-After, as from some gateways
 	RetryAfterZero   bool          // a 429 has Retry-After: 0, as from some gateways
+	Date             string        // what the header Date says; "": Jira's clock, "absent": there is none
 	State            string        // what /status says; "": RUNNING. MAINTENANCE comes with 503, ERROR with 500
 
 	// Users.
