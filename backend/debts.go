@@ -1,7 +1,9 @@
 package backend
 
 import (
+	"strings"
 	"sync"
+	"unique"
 
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -10,35 +12,63 @@ import (
 // ledger has what is owed; here it is counted and told, each once when it is taken and once
 // when it is paid, whoever finds out and however many do at the same time.
 
-// debts are those that were counted and are not paid. The zero value is ready for use.
+// debts are those that were counted and are not paid. An outage can leave a hundred
+// thousand, so of each there is only what its payment will tell, and once what many have in
+// common. The zero value is ready for use.
 type debts struct {
 	mu sync.Mutex
-	of map[string]*ledger.Record
+	of map[string]owing // by the record's id
 }
+
+// owing is one debt.
+type owing struct {
+	tokenID string
+	unique.Handle[terse]
+}
+
+// terse is the rest of what is told of a debt. Names hold the record's id, which
+// stands for itself here, so that all debts of a role have one.
+type terse struct {
+	account, role, kind, username, name string
+}
+
+// itself stands in a name for the record's id. No name holds a control character.
+const itself = "\x00"
 
 // take notes the debt of r, and tells whether it is new.
 func (d *debts) take(r *ledger.Record) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.of[r.ID] != nil {
+	if _, known := d.of[r.ID]; known {
 		return false
 	}
 	if d.of == nil {
-		d.of = map[string]*ledger.Record{}
+		d.of = map[string]owing{}
 	}
-	one := *r
-	d.of[r.ID] = &one
+	d.of[r.ID] = owing{r.TokenID, unique.Make(terse{
+		r.Account, r.Role, r.Type, strings.ReplaceAll(r.Username, r.ID, itself), strings.ReplaceAll(r.Name, r.ID, itself),
+	})}
 	return true
 }
 
-// pay strikes out the debt of record id, and returns the record as it was taken; nil where
-// there is none.
+// pay strikes out the debt of record id, and returns of the record what is told, as it
+// was when the debt was taken; nil where there is none.
 func (d *debts) pay(id string) *ledger.Record {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r := d.of[id]
+	o, owed := d.of[id]
+	if !owed {
+		return nil
+	}
 	delete(d.of, id)
-	return r
+	if len(d.of) == 0 {
+		d.of = nil // a map keeps the room that it once took
+	}
+	t := o.Value()
+	return &ledger.Record{
+		ID: id, Account: t.account, Role: t.role, Type: t.kind, TokenID: o.tokenID,
+		Username: strings.ReplaceAll(t.username, itself, id), Name: strings.ReplaceAll(t.name, itself, id),
+	}
 }
 
 // debt counts, and tells, that the credential of r has to go and that Jira has not ended
