@@ -11,7 +11,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-secure-stdlib/base62"
-	"github.com/hashicorp/vault/sdk/helper/template"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
@@ -85,6 +84,7 @@ const mostUsername = 255
 // fill makes a user's names of the role's templates.
 func (s *userScope) fill(p persona) (jira.NewUser, error) {
 	u := jira.NewUser{ApplicationKeys: s.ApplicationKeys}
+	p.DisplayName = strings.ToValidUTF8(p.DisplayName[:min(len(p.DisplayName), mostUsername)], "") // Vault does not bound it
 	for _, one := range []struct {
 		field, text, fallback string
 		to                    *string
@@ -97,16 +97,12 @@ func (s *userScope) fill(p persona) (jira.NewUser, error) {
 		if text == "" {
 			text = one.fallback
 		}
-		t, err := template.NewTemplate(template.Template(text))
+		made, err := generate(text, p)
 		if err != nil {
-			return u, mistakef("%s: %v", one.field, err)
-		}
-		made, err := t.Generate(p)
-		if err != nil {
-			return u, mistakef("%s: %v", one.field, err)
+			return u, mistakef("%s: %.300s", one.field, err.Error())
 		}
 		if made == "" || strings.ContainsFunc(made, unicode.IsControl) {
-			return u, mistakef("%s makes %q, which is empty or holds a control character", one.field, made)
+			return u, mistakef("%s makes %.64q, which is empty or holds a control character", one.field, made)
 		}
 		*one.to = made
 		if one.to == &u.Name {
@@ -116,11 +112,11 @@ func (s *userScope) fill(p persona) (jira.NewUser, error) {
 	}
 	switch {
 	case !strings.Contains(u.Name, p.ID):
-		return u, mistakef("username_template makes %q, which does not hold {{.ID}} whole: without it nobody could tell the user from somebody else's", u.Name)
+		return u, mistakef("username_template makes %.64q, which does not hold {{.ID}} whole: without it nobody could tell the user from somebody else's", u.Name)
 	case len(u.Name) > mostUsername || strings.ContainsFunc(u.Name, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`<>&/\:,%`, r) }):
-		return u, mistakef("username_template makes %q, which is longer than %d or holds a character that no login name should", u.Name, mostUsername)
+		return u, mistakef("username_template makes %.64q, which is longer than %d or holds a character that no login name should", u.Name, mostUsername)
 	case !strings.Contains(u.Email, "@"):
-		return u, mistakef("email_template makes %q, which is no address", u.Email)
+		return u, mistakef("email_template makes %.64q, which is no address", u.Email)
 	}
 	return u, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -64,7 +65,7 @@ func (b *backend) pathRoles() *framework.Path {
 		},
 		"username_template": {
 			Type:        framework.TypeString,
-			Description: "What an ephemeral_user is called, with Vault's template functions and {{.ID}}, which it has to hold whole, {{.MountID}}, {{.RoleName}} and {{.DisplayName}}. Empty: " + defaultUsername + ".",
+			Description: "What an ephemeral_user is called, with Vault's template functions and {{.ID}}, which it has to hold whole, {{.MountID}}, {{.RoleName}} and {{.DisplayName}}. A template has " + strconv.Itoa(mostTemplate) + " bytes at most, makes " + strconv.Itoa(mostMade) + " at most, and knows no range, define, block or template. Empty: " + defaultUsername + ".",
 		},
 		"email_template": {
 			Type:        framework.TypeString,
