@@ -89,6 +89,11 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 	if len(lost)+len(over) > 0 {
 		tokens, date, err := client.TokensDated(ctx)
 		if err != nil {
+			if !halts(err) { // else the account rests
+				for _, r := range slices.Concat(lost, over) {
+					b.ledger.Later(r.ID, longestRest)
+				}
+			}
 			return errors.Join(failed, err)
 		}
 		clock := b.compare(date, now)

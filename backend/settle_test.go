@@ -229,6 +229,24 @@ func TestAMintThatRunsWhileTheLedgerIsRead(t *testing.T) {
 	}
 }
 
+// Jira may deny the list, as where tokens are switched off. That is no reason to ask for it
+// without a pause.
+func TestADeniedListIsLeftAloneForAWhile(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.issue("readonly", nil)
+	remove := e.jira.Fault(jiratest.Fault{Method: "GET", Path: tokensAPI, Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
+	e.pass(time.Hour + ledger.Grace + time.Second)
+	e.jira.ResetCalls()
+	e.settled()
+	if n := e.jira.Count("GET", tokensAPI); n != 1 {
+		t.Errorf("%d calls", n)
+	}
+	remove()
+	e.pass(longestRest + time.Second)
+	e.settled()
+	e.nothingHeld()
+}
+
 // Somebody else may have settled what we were about to.
 func TestWhatIsSettledAlreadyIsNoFailure(t *testing.T) {
 	e := configured(t, jiratest.Options{})
