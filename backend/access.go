@@ -260,7 +260,7 @@ func (b *backend) serviceOf(ctx context.Context, s logical.Storage, name string)
 func (b *backend) outlived(ctx context.Context, log hclog.Logger, r *ledger.Record) error {
 	left := r.Expires.Time().Add(ledger.Grace).Sub(b.now())
 	if !r.NeverIssued() && left > 0 {
-		b.ledger.Later(r.ID, left)
+		b.ledger.Postpone(r.ID, left)
 		return nil
 	}
 	if err := b.ledger.Forget(ctx, r.ID); err != nil && !errors.Is(err, ledger.ErrMissing) {

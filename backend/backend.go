@@ -92,6 +92,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 		storage: storage,
 		ledger:  ledger.New(logical.NewStorageView(storage, ledgerPrefix), now),
 	}
+	b.worker.turns(now())
 	b.background, b.cancelBackground = context.WithCancel(context.Background())
 	b.metrics = newMetrics(b)
 	b.sites.observe = b.metrics.called

@@ -263,6 +263,7 @@ func TestAReviewThatCannotLook(t *testing.T) {
 		e.pass(25 * time.Hour)
 		e.looked()
 		e.revoke(lease.Secret)
+		e.settled()
 		e.well()
 	})
 	t.Run("the mount is being removed", func(t *testing.T) {
@@ -295,6 +296,7 @@ func TestAReviewThatCannotLook(t *testing.T) {
 		}
 		e.running.Wait()
 		e.looked()
+		e.settled()
 		e.well()
 	})
 	t.Run("the role is deleted", func(t *testing.T) {
@@ -307,6 +309,7 @@ func TestAReviewThatCannotLook(t *testing.T) {
 		e.finds("role")
 		e.must(logical.DeleteOperation, "roles/readonly", nil)
 		e.looked()
+		e.settled()
 		e.well()
 	})
 }

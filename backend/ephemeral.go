@@ -349,7 +349,7 @@ func (b *backend) settleLostUser(ctx context.Context, log hclog.Logger, admin *j
 		case r.State == ledger.Intended && since < ledger.LateLanding:
 			return unlessSettled(b.ledger.Sought(ctx, r.ID))
 		case since < listLag: // a node of Jira's may not show him yet
-			b.ledger.Later(r.ID, listLag)
+			b.ledger.Postpone(r.ID, listLag)
 			return nil
 		}
 	} else {

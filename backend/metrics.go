@@ -114,6 +114,8 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var (
 	recordsDesc   = describe("ledger_records", "Records of the ledger, by state.", "state")
 	debtDesc      = describe("oldest_debt_seconds", "Since when the oldest token that has to go is owed; 0 where none is.")
+	lateDesc      = describe("ledger_overdue_records", "Records for which something is due for more than two minutes, by state.", "state")
+	idleDesc      = describe("worker_idle_seconds", "How long ago the worker last finished a turn: a minute at most where nothing is due.")
 	wholeDesc     = describe("ledger_whole", "1 once the whole ledger was read.")
 	heldDesc      = describe("account_tokens_held", "Tokens of leases and static roles that an account holds.", "account")
 	placesDesc    = describe("account_tokens_most", "Tokens of leases and static roles that an account can hold; absent where there is no end.", "account")
@@ -127,7 +129,7 @@ var (
 
 // Describe is for the library: what Collect may send.
 func (p *present) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{recordsDesc, debtDesc, wholeDesc, heldDesc, placesDesc, shutDesc, leftDesc, rotationsDesc, expiresDesc, tidyDesc, tidiedDesc} {
+	for _, d := range []*prometheus.Desc{recordsDesc, debtDesc, lateDesc, idleDesc, wholeDesc, heldDesc, placesDesc, shutDesc, leftDesc, rotationsDesc, expiresDesc, tidyDesc, tidiedDesc} {
 		to <- d
 	}
 }
@@ -148,9 +150,12 @@ func (p *present) Collect(to chan<- prometheus.Metric) {
 		return 0
 	}
 	counts := b.ledger.Counts()
+	late, _ := b.late()
 	for _, state := range []ledger.State{ledger.Intended, ledger.Issued, ledger.Owed, ledger.Ended} {
 		gauge(recordsDesc, float64(counts[state]), string(state))
+		gauge(lateDesc, float64(late.Count[state]), string(state))
 	}
+	gauge(idleDesc, b.idle().Seconds())
 	if debt, err := b.oldestDebt(ctx); err == nil {
 		gauge(debtDesc, debt.Seconds())
 	}

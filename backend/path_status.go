@@ -22,8 +22,6 @@ const (
 	// statusRest is how long what was found out about a credential is told again
 	// without asking.
 	statusRest = 30 * time.Second
-	// debtPatience is how old a debt may be before something is wrong.
-	debtPatience = 2 * time.Minute
 )
 
 func (b *backend) pathStatus() *framework.Path {
@@ -43,7 +41,7 @@ func (b *backend) pathStatus() *framework.Path {
 					"jira":        field(framework.TypeMap, "url, version (when the config was written), state (RUNNING where all is well, empty where there was no answer), node, latency_ms, clock_skew_seconds (what Jira's clock is ahead; 0 also where its answer carries no date), error."),
 					"credentials": field(framework.TypeMap, "Of config (as ~admin) and each account: kind, works, error, expires_at, last_rotated, next_rotation, rotation_error. What was asked is told again for half a minute."),
 					"room":        field(framework.TypeMap, "Of each account: held, and room (-1 for no end). Of each role, as role/<name>: held, and max_leases (0 for as many as its accounts hold)."),
-					"ledger":      field(framework.TypeMap, "whole (it is read), error (why not), intended, issued, owed and ended (records in each state), oldest_debt_seconds."),
+					"ledger":      field(framework.TypeMap, "whole (it is read), error (why not), intended, issued, owed and ended (records in each state), oldest_debt_seconds, overdue (records for which something is due for more than two minutes), oldest_overdue_seconds, worker_idle_seconds (how long ago the worker last finished a turn)."),
 					"tidy":        field(framework.TypeMap, "The last tidy: state, error, time_finished, orphan_count, lost_count, sibling_count, other_mount_count."),
 					"limits":      field(framework.TypeMap, "gate_shut_until (no call is made before; empty while calls are made), rate_limit and rate_limit_remaining (what Jira last said of a user's calls; 0 and -1 where it limits nobody)."),
 				}, &logical.Response{Data: map[string]any{
@@ -51,7 +49,7 @@ func (b *backend) pathStatus() *framework.Path {
 					"jira":        map[string]any{"url": "https://jira.example.com", "version": "10.3.2", "state": "RUNNING", "node": "", "latency_ms": 12, "clock_skew_seconds": 0, "error": ""},
 					"credentials": map[string]any{"ci-bot": map[string]any{"kind": "token", "works": true, "error": "", "expires_at": "2026-03-09T08:15:09Z", "last_rotated": "", "next_rotation": "", "rotation_error": ""}},
 					"room":        map[string]any{"ci-bot": map[string]any{"held": 3, "room": 5}, "role/readonly": map[string]any{"held": 3, "max_leases": 0}},
-					"ledger":      map[string]any{"whole": true, "error": "", "intended": 0, "issued": 3, "owed": 0, "ended": 0, "oldest_debt_seconds": 0},
+					"ledger":      map[string]any{"whole": true, "error": "", "intended": 0, "issued": 3, "owed": 0, "ended": 0, "oldest_debt_seconds": 0, "overdue": 0, "oldest_overdue_seconds": 0, "worker_idle_seconds": 4},
 					"tidy":        map[string]any{"state": "Finished", "error": "", "time_finished": "2026-03-02T08:15:09Z", "orphan_count": 0, "lost_count": 0, "sibling_count": 0, "other_mount_count": 0},
 					"limits":      map[string]any{"gate_shut_until": "", "rate_limit": 0, "rate_limit_remaining": -1},
 				}}),
@@ -323,7 +321,13 @@ func (b *backend) statusOfLedger(ctx context.Context, r *report, running bool) {
 	if err != nil {
 		r.wrong("how old the debts are cannot be read: %v", err)
 	}
+	late, oldest := b.late()
+	overdue, idle := 0, b.idle()
+	for _, n := range late.Count {
+		overdue += n
+	}
 	r.data["ledger"] = map[string]any{
+		"overdue": overdue, "oldest_overdue_seconds": int(oldest / time.Second), "worker_idle_seconds": int(idle / time.Second),
 		"whole": b.ledger.Whole(), "error": why, "oldest_debt_seconds": int(debt / time.Second),
 		"intended": counts[ledger.Intended], "issued": counts[ledger.Issued], "owed": counts[ledger.Owed], "ended": counts[ledger.Ended],
 	}
@@ -336,7 +340,13 @@ func (b *backend) statusOfLedger(ctx context.Context, r *report, running bool) {
 	if damaged := b.ledger.Damaged(); len(damaged) > 0 {
 		r.wrong("%s", damagedText(damaged))
 	}
-	if debt > debtPatience && running {
+	if idle > idlePatience && b.ledger.Listed() {
+		r.wrong("the engine has not looked for what is due for %v: its log may say why; reload the plugin, and report it", idle.Round(time.Second))
+	}
+	if n := overdue - late.Count[ledger.Owed]; n > 0 && running { // what is owed is told below
+		r.wrong("for %d records something is due for more than two minutes, for the oldest for %v, and it is not done: the log says why (%d intended, which Jira has to be asked for; %d issued, whose lease is over; %d ended)", n, oldest.Round(time.Second), late.Count[ledger.Intended], late.Count[ledger.Issued], late.Count[ledger.Ended])
+	}
+	if debt > overduePatience && running {
 		r.wrong("%d tokens have to go, the oldest for %v, and Jira does not end them: tokens/ with state=owed lists them, and the log says why", counts[ledger.Owed], debt.Round(time.Second))
 	}
 }

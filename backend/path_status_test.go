@@ -140,6 +140,7 @@ func TestStatusFindsTrouble(t *testing.T) {
 	e.write("accounts/ci-bot", map[string]any{"own_token_id": fmt.Sprint(e.jira.Tokens("ci-bot")[0].ID), "disable_automated_rotation": true})
 	e.well()
 	e.pass(80 * 24 * time.Hour)
+	e.settled()
 	e.finds("expires on", "is not replaced")
 	e.jira.SetSwitches(func(s *jiratest.Switches) { s.MaxTokens = 1 })
 	e.refuses(400, logical.UpdateOperation, "rotate-account/ci-bot", nil, "403")

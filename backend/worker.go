@@ -29,6 +29,7 @@ type worker struct {
 	rests  map[string]rest // accounts that could not be settled, by name
 	down   rest            // the site: no account at all could be settled
 	looked time.Time       // when it last did, by the time of day
+	turned time.Time       // when it last finished a turn; see idle
 }
 
 // rest is a pause after failures.
@@ -135,8 +136,8 @@ func (b *backend) tellDamaged() {
 	}
 }
 
-// work does all that is due now, and returns how long there is nothing to do.
-func (b *backend) work(ctx context.Context) (sleep time.Duration) {
+// workOnce does all that is due now, and returns how long there is nothing to do.
+func (b *backend) workOnce(ctx context.Context) (sleep time.Duration) {
 	if !b.ledger.Listed() || !b.WriteSafeReplicationState() {
 		return longestSleep
 	}

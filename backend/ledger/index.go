@@ -42,6 +42,7 @@ type entry struct {
 	role    *share
 	due     Time
 	holdTo  Time   // not due before: somebody has it in hand
+	since   Time   // it fell due first, however often it was tried since
 	token   uint64 // a hash of its site and its id in Jira; 0 if it has none
 	at      int32  // where it lies in shelf.byDue
 	state   uint8  // an index of states: a hundred thousand of them lie here
@@ -136,6 +137,7 @@ func (x *index) set(r *Record, due Time) *entry {
 	}
 	e.take(r.held())
 	x.name(e, x.tokenHash(r.Site, r.TokenID))
+	e.since = r.since(due)
 	e.absent, e.kept, e.own = r.absent(), r.Kept != "", r.Kept == KeptOwn
 	e.state, e.minting = uint8(slices.Index(states[:], r.State)), minting //nolint:gosec // five of them
 	e.move(max(due, e.holdTo))
