@@ -124,12 +124,13 @@ var (
 	rotationsDesc = describe("rotation_failing", "1 for what could not be rotated when it was last tried.", "of")
 	expiresDesc   = describe("credential_expires_timestamp_seconds", "When a token that the engine logs in with, or a static role hands out, ends in Jira.", "of")
 	tidyDesc      = describe("tidy_findings", "What the last tidy found and did not end or forget, by kind.", "kind")
+	unlistedDesc  = describe("tidy_unlisted_mounts", "Siblings that the last tidy found and did not end, and that bear the name of a mount which nobody has listed.")
 	tidiedDesc    = describe("tidy_finished_timestamp_seconds", "When the last tidy ended.")
 )
 
 // Describe is for the library: what Collect may send.
 func (p *present) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{recordsDesc, debtDesc, lateDesc, idleDesc, wholeDesc, heldDesc, placesDesc, shutDesc, leftDesc, rotationsDesc, expiresDesc, tidyDesc, tidiedDesc} {
+	for _, d := range []*prometheus.Desc{recordsDesc, debtDesc, lateDesc, idleDesc, wholeDesc, heldDesc, placesDesc, shutDesc, leftDesc, rotationsDesc, expiresDesc, tidyDesc, unlistedDesc, tidiedDesc} {
 		to <- d
 	}
 }
@@ -184,6 +185,7 @@ func (p *present) Collect(to chan<- prometheus.Metric) {
 	}
 	if last, err := b.lastTidy(ctx); err == nil && last.Finished != 0 {
 		gauge(tidiedDesc, float64(last.Finished))
+		gauge(unlistedDesc, float64(last.Unlisted))
 		for kind, f := range map[string]findings{"orphans": last.Orphans, "lost": last.Lost, "siblings": last.Siblings, "other_mounts": last.OtherMounts} {
 			gauge(tidyDesc, float64(f.Count-f.Done), kind)
 		}

@@ -19,8 +19,8 @@ const (
 	classOwn        = "own"         // the engine logs in with it, or did until a moment ago
 	classStatic     = "static"      // a static role's
 	classOrphan     = "orphan"      // it bears this mount's name, and the ledger does not know it
-	classSibling    = "sibling"     // no engine made it
-	classOtherMount = "other_mount" // an engine made it that is mounted elsewhere
+	classSibling    = "sibling"     // somebody made it by hand, or with another, whatever it is called
+	classOtherMount = "other_mount" // it bears the name of a mount that the operator has listed
 )
 
 func (b *backend) pathAccountTokens() *framework.Path {
@@ -55,7 +55,7 @@ func (b *backend) pathAccountTokens() *framework.Path {
 		HelpDescription: strings.TrimSpace(`
 Asks Jira for all tokens of an account's user and says of each what it is: of a lease,
 the engine's own, a static role's, one that bears this mount's name and is not known,
-another mount's, or one that no engine made. Those that never expire, that nobody has
+another mount's that the config lists, or one that somebody made. Those that never expire, that nobody has
 used for long, and that are about to expire are marked. Nothing is changed.
 
     vault read -format=json jira/accounts/ci-bot/tokens
@@ -82,7 +82,7 @@ func (b *backend) readAccountTokens(ctx context.Context, req *logical.Request, d
 	if err := b.ledgerIsWhole(); err != nil {
 		return nil, err
 	}
-	mount, err := b.mount.get(ctx, &b.decoded, req.Storage)
+	mounts, err := b.mountIDs(ctx, req.Storage)
 	if err != nil {
 		return nil, err
 	}
@@ -117,12 +117,12 @@ func (b *backend) readAccountTokens(ctx context.Context, req *logical.Request, d
 		case t.ID == a.OwnTokenID || t.ID == a.PreviousTokenID:
 			class = classOwn
 		case !made:
-		case err == nil && (r.TokenID == t.ID || r.NeverIssued()):
+		case err == nil && (r.TokenID == t.ID || r.NeverIssued() && r.Named(t.Name)):
 			class, state = map[ledger.Keeping]string{"": classLease, ledger.KeptOwn: classOwn, ledger.KeptStatic: classStatic}[r.Kept], r.State
-		case ofMount == mount:
+		case err == nil: // the ledger knows another of its name
 			class = classOrphan
 		default:
-			class = classOtherMount
+			class = mounts.class(ofMount)
 		}
 		last := t.LastUsed
 		if last.IsZero() {

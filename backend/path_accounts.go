@@ -315,7 +315,11 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 			if err != nil {
 				return nil, fmt.Errorf("listing the tokens of user %q: %w", a.Username, err)
 			}
-			if names := strangersNamed(tokens); len(names) > 0 {
+			names, err := b.strangersOf(ctx, name, tokens)
+			if err != nil {
+				return nil, err
+			}
+			if len(names) > 0 {
 				warnings = append(warnings, fmt.Sprintf("exclusive: the next revoke or tidy ends what user %q has that the engine did not make: %s", a.Username, strings.Join(names, ", ")))
 			}
 		}

@@ -92,6 +92,10 @@ func configFields() map[string]*framework.FieldSchema {
 			Type:        framework.TypeBool,
 			Description: "With deployment=cloud: make API tokens of service accounts by a call that Atlassian does not document, with token, an API key of the organisation that has no scopes.",
 		},
+		"other_mount_ids": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Ids of other mounts of the engine that make tokens of the same Jira users: the six characters behind vault- in the names of their tokens. What bears another id, and is not in the ledger, counts as a sibling, because the holder of a token can give a new one any name.",
+		},
 		"password_policy": {
 			Type:        framework.TypeString,
 			Description: "Name of Vault's password policy that passwords are made by, of users made for a lease. Empty: 32 characters of four kinds.",
@@ -122,7 +126,7 @@ func (b *backend) pathConfig() *framework.Path {
 			example: merged(rotationExample(), map[string]any{
 				"url": "https://jira.example.com", "ca_cert": "", "client_cert": "", "tls_server_name": "",
 				"tls_min_version": "tls12", "tls_skip_verify": false, "allow_http": false, "proxy_url": "",
-				"request_timeout": 10, "max_concurrent_requests": 10, "max_token_days": 365, "verify_connection": true, "password_policy": "",
+				"request_timeout": 10, "max_concurrent_requests": 10, "max_token_days": 365, "verify_connection": true, "password_policy": "", "other_mount_ids": []string{},
 				"deployment": "datacenter", "cloud_id": "", "allow_undocumented_api": false,
 				"username": "", "credential_kind": "", "version": "10.3.2", "own_token_id": "",
 			}),
@@ -174,6 +178,8 @@ type config struct {
 	CloudID               string `json:"cloud_id"`   // of a site of Jira Cloud
 	AllowUndocumentedAPI  bool   `json:"allow_undocumented_api"`
 
+	OtherMountIDs string `json:"other_mount_ids,omitempty"` // separated by blanks
+
 	Admin   credential `json:"admin"`   // empty where there is none
 	Version string     `json:"version"` // Jira's; empty where it was not told
 }
@@ -196,6 +202,9 @@ func (c *config) update(f fields) error {
 	change(f, "max_token_days", &c.MaxTokenDays)
 	change(f, "verify_connection", &c.VerifyConnection)
 	change(f, "password_policy", &c.PasswordPolicy)
+	others := strings.Fields(c.OtherMountIDs)
+	change(f, "other_mount_ids", &others)
+	c.OtherMountIDs = otherMountIDs(others)
 	change(f, "deployment", &c.Deployment)
 	change(f, "allow_undocumented_api", &c.AllowUndocumentedAPI)
 	if !change(f, "cloud_id", &c.CloudID) {
@@ -270,6 +279,9 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 			return nil, err
 		}
 		if err := c.validate(); err != nil {
+			return nil, err
+		}
+		if err := b.validateOthers(ctx, req.Storage, c); err != nil {
 			return nil, err
 		}
 		c.Admin.begun(b.now())
@@ -458,6 +470,7 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 		"max_token_days":          c.MaxTokenDays,
 		"verify_connection":       c.VerifyConnection,
 		"password_policy":         c.PasswordPolicy,
+		"other_mount_ids":         append([]string{}, strings.Fields(c.OtherMountIDs)...),
 		"deployment":              cmp.Or(c.Deployment, deploymentDataCenter),
 		"cloud_id":                c.CloudID,
 		"allow_undocumented_api":  c.AllowUndocumentedAPI,

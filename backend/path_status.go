@@ -42,7 +42,7 @@ func (b *backend) pathStatus() *framework.Path {
 					"credentials": field(framework.TypeMap, "Of config (as ~admin) and each account: kind, works, error, expires_at, last_rotated, next_rotation, rotation_error. What was asked is told again for half a minute."),
 					"room":        field(framework.TypeMap, "Of each account: held, and room (-1 for no end). Of each role, as role/<name>: held, and max_leases (0 for as many as its accounts hold)."),
 					"ledger":      field(framework.TypeMap, "whole (it is read), error (why not), intended, issued, owed and ended (records in each state), oldest_debt_seconds, overdue (records for which something is due for more than two minutes), oldest_overdue_seconds, worker_idle_seconds (how long ago the worker last finished a turn)."),
-					"tidy":        field(framework.TypeMap, "The last tidy: state, error, time_finished, orphan_count, lost_count, sibling_count, other_mount_count."),
+					"tidy":        field(framework.TypeMap, "The last tidy: state, error, time_finished, orphan_count, lost_count, sibling_count, unlisted_mount_count, other_mount_count."),
 					"limits":      field(framework.TypeMap, "gate_shut_until (no call is made before; empty while calls are made), rate_limit and rate_limit_remaining (what Jira last said of a user's calls; 0 and -1 where it limits nobody)."),
 				}, &logical.Response{Data: map[string]any{
 					"healthy": false, "reasons": []string{`account "ci-bot": its token expires on 2026-03-09T08:15:09Z and is not replaced: rotate it, or write another`},
@@ -50,7 +50,7 @@ func (b *backend) pathStatus() *framework.Path {
 					"credentials": map[string]any{"ci-bot": map[string]any{"kind": "token", "works": true, "error": "", "expires_at": "2026-03-09T08:15:09Z", "last_rotated": "", "next_rotation": "", "rotation_error": ""}},
 					"room":        map[string]any{"ci-bot": map[string]any{"held": 3, "room": 5}, "role/readonly": map[string]any{"held": 3, "max_leases": 0}},
 					"ledger":      map[string]any{"whole": true, "error": "", "intended": 0, "issued": 3, "owed": 0, "ended": 0, "oldest_debt_seconds": 0, "overdue": 0, "oldest_overdue_seconds": 0, "worker_idle_seconds": 4},
-					"tidy":        map[string]any{"state": "Finished", "error": "", "time_finished": "2026-03-02T08:15:09Z", "orphan_count": 0, "lost_count": 0, "sibling_count": 0, "other_mount_count": 0},
+					"tidy":        map[string]any{"state": "Finished", "error": "", "time_finished": "2026-03-02T08:15:09Z", "orphan_count": 0, "lost_count": 0, "sibling_count": 0, "unlisted_mount_count": 0, "other_mount_count": 0},
 					"limits":      map[string]any{"gate_shut_until": "", "rate_limit": 0, "rate_limit_remaining": -1},
 				}}),
 				ForwardPerformanceStandby:   true, // only the active node knows
@@ -359,13 +359,16 @@ func (b *backend) statusOfTidy(ctx context.Context, r *report) error {
 	}
 	r.data["tidy"] = map[string]any{
 		"state": last.State, "error": last.Error, "time_finished": unix(last.Finished),
-		"orphan_count": last.Orphans.Count, "lost_count": last.Lost.Count, "sibling_count": last.Siblings.Count, "other_mount_count": last.OtherMounts.Count,
+		"orphan_count": last.Orphans.Count, "lost_count": last.Lost.Count, "sibling_count": last.Siblings.Count, "unlisted_mount_count": last.Unlisted, "other_mount_count": last.OtherMounts.Count,
 	}
 	if last.State == tidyFailed {
 		r.wrong("the last tidy failed: %s", last.Error)
 	}
 	if left := last.Orphans.Count - last.Orphans.Done; left > 0 {
 		r.wrong("the last tidy found %d orphans, tokens of this mount's name that the ledger does not know: look at tidy-status, and tidy with dry_run=false", left)
+	}
+	if last.Unlisted > 0 {
+		r.wrong("the last tidy found %d tokens that bear the name of a mount which other_mount_ids of the config does not list: look at tidy-status, and list the mount if it is yours; if not, somebody has made them with a token of the account", last.Unlisted)
 	}
 	review, err := load[review](ctx, &b.decoded, b.storage, reviewKey)
 	if err != nil || review == nil {

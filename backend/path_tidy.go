@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -63,8 +64,9 @@ knows of, and reports where they differ:
 
   orphans       bear this mount's name, and the ledger does not know them
   lost          are held by a lease, and are not in Jira any more
-  siblings      bear no name of an engine's: made by hand, or by a token's holder
-  other_mounts  bear the name of an engine that is mounted elsewhere
+  siblings      bear no name of an engine's, or that of a mount that is not listed:
+                made by hand, or by a token's holder
+  other_mounts  bear the name of a mount that other_mount_ids of the config lists
 
 The main use is after an older snapshot of Vault was restored: what was handed
 out since is orphaned. Look first, then act:
@@ -183,9 +185,10 @@ func statusFields() map[string]*framework.FieldSchema {
 		"orphan_deleted_count":      field(framework.TypeInt, "How many of them were deleted."),
 		"lost_count":                field(framework.TypeInt, "Tokens that a lease holds, and that are not in Jira any more."),
 		"lost_forgotten_count":      field(framework.TypeInt, "How many of them were forgotten."),
-		"sibling_count":             field(framework.TypeInt, "Tokens that bear no name of an engine's, and are not the account's own_token_id. Where that is not set, the one that the engine logs in with is among them."),
+		"sibling_count":             field(framework.TypeInt, "Tokens that bear no name of an engine's, or that of a mount which other_mount_ids of the config does not list, and are not the account's own_token_id. Where that is not set, the one that the engine logs in with is among them."),
 		"sibling_deleted_count":     field(framework.TypeInt, "How many of them were deleted: those of exclusive accounts, unless it only reports."),
-		"other_mount_count":         field(framework.TypeInt, "Tokens that bear the name of an engine that is mounted elsewhere."),
+		"unlisted_mount_count":      field(framework.TypeInt, "How many of the siblings that were not deleted bear the name of a mount which other_mount_ids of the config does not list. Somebody may have hidden them so."),
+		"other_mount_count":         field(framework.TypeInt, "Tokens that bear the name of a mount which other_mount_ids of the config lists."),
 		"other_mount_deleted_count": field(framework.TypeInt, "How many of them were deleted: those of exclusive accounts, unless it only reports."),
 		"orphans":                   field(framework.TypeSlice, "The orphans."+list),
 		"lost":                      field(framework.TypeSlice, "The lost tokens."+list),
@@ -324,18 +327,26 @@ func (b *backend) pathRotateMountID() *framework.Path {
 		HelpSynopsis: "Tell the tokens of a copy of this Vault from the original's.",
 		HelpDescription: strings.TrimSpace(`
 The names of tokens in Jira carry the mount's id. A copy of a Vault has the same
-one, and to it the original's new tokens are orphans. Give the copy another id
-before anything else if it is to live on beside the original. Tokens that the
-ledger knows stay the mount's, whatever they are called.
+one, and to it the original's new tokens are orphans. If the copy is to live on
+beside the original, do two things before anything else. Give the copy another id,
+and list on each of the two the id of the other:
+
+    vault write -f jira/config/rotate-mount-id
+    vault write jira/config other_mount_ids=k3xm2a
+
+Tokens that the ledger knows stay the mount's, whatever they are called. What bears a
+former id, and is neither known nor listed, is an orphan, which no automatic tidy deletes.
 `),
 	}
 }
 
 func (b *backend) rotateMountID(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	id, err := b.mount.rotate(ctx, req.Storage)
+	was, id, err := b.mount.rotate(ctx, &b.decoded, req.Storage)
 	if err != nil {
 		return nil, err
 	}
 	b.log(req).Info("the mount has another id", "mount_id", id)
-	return &logical.Response{Data: map[string]any{"mount_id": id}}, nil
+	return &logical.Response{Data: map[string]any{"mount_id": id}, Warnings: []string{
+		fmt.Sprintf("If a Vault that this one is a copy of goes on under the id %s, add it to other_mount_ids of the config now: until then its new tokens are orphans here.", was),
+	}}, nil
 }

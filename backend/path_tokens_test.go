@@ -319,6 +319,7 @@ func TestTokensThatAreNotRevokedSo(t *testing.T) {
 func TestTheTokensOfAnAccount(t *testing.T) {
 	e := configured(t, jiratest.Options{})
 	e.jira.Mint("ci-bot", "for ever", 0)
+	e.write("config", map[string]any{"other_mount_ids": []string{"zzzzzz"}})
 	theirs, _ := e.jira.Mint("ci-bot", ledger.Name("zzzzzz", ledger.NewID(), "theirs"), 90)
 	lease := e.issue("readonly", nil)
 	orphan := e.issue("readonly", nil)

@@ -22,6 +22,7 @@ const (
 	staticRolesPrefix = "static-roles/" // + name
 	ledgerPrefix      = "ledger/"       // + what package ledger makes of a record's id
 	mountIDKey        = "mount-id"
+	formerMountIDsKey = "former-mount-ids"
 	tidyStatusKey     = "tidy-status"
 	autoTidyKey       = "auto-tidy"
 	reviewKey         = "review"
@@ -126,17 +127,4 @@ func (m *mountID) get(ctx context.Context, known *decoded, s logical.Storage) (s
 	}
 	m.id = *stored
 	return m.id, nil
-}
-
-// rotate gives the mount another id.
-func (m *mountID) rotate(ctx context.Context, s logical.Storage) (string, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	id := ledger.NewMountID()
-	if err := store(ctx, s, mountIDKey, id); err != nil {
-		m.id = "" // storage may have it all the same
-		return "", err
-	}
-	m.id = id
-	return id, nil
 }

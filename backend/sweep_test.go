@@ -243,6 +243,7 @@ func TestSweepsAmongMints(t *testing.T) {
 // of one that is it deletes them, unless it only reports.
 func TestATidyOfAnExclusiveAccount(t *testing.T) {
 	e := exclusive(t, jiratest.Options{})
+	e.write("config", map[string]any{"other_mount_ids": "aaaaaa"})
 	lease := e.issue("readonly", nil)
 	e.sibling(lease, "mine")
 	e.sibling(lease, "vault-aaaaaa-bbbbbbbbbbbbbbbb-other")

@@ -22,9 +22,9 @@ import (
 //
 //   - an orphan bears this mount's name, and the ledger does not know it;
 //   - a lost one is in the ledger, under a lease, and not in Jira any more;
-//   - a sibling bears no name of an engine's: somebody made it by hand, or with
-//     another token of the account;
-//   - another mount's bears the name of an engine that is mounted elsewhere.
+//   - a sibling bears no name of an engine's, or the name of a mount that nobody has
+//     listed: somebody made it by hand, or with another token of the account;
+//   - another mount's bears the name of one that the config's other_mount_ids lists.
 //
 // Only the first two are ever acted on, and only where dry_run is false; of an
 // exclusive account, where nothing is to be but what this ledger knows, all.
@@ -63,6 +63,8 @@ type tidyStatus struct {
 	Lost        findings `json:"lost"`
 	Siblings    findings `json:"siblings"`
 	OtherMounts findings `json:"other_mounts"`
+
+	Unlisted int `json:"unlisted"` // of Siblings: those that bear a mount's id and were not deleted
 }
 
 // The states of a tidy, as in Vault's PKI engine.
@@ -191,7 +193,7 @@ func (b *backend) runTidy(ctx context.Context, s tidyStatus) {
 	}
 	log.Info("tidy ended", "state", s.State, "error", s.Error, "tokens", s.Tokens,
 		"orphans", s.Orphans.Count, "orphans_deleted", s.Orphans.Done, "lost", s.Lost.Count, "lost_forgotten", s.Lost.Done,
-		"siblings", s.Siblings.Count, "other_mounts", s.OtherMounts.Count)
+		"siblings", s.Siblings.Count, "unlisted_mounts", s.Unlisted, "other_mounts", s.OtherMounts.Count)
 	b.eventOfTidy(&s)
 	keep, cancel := undo(ctx)
 	defer cancel()
@@ -221,7 +223,7 @@ func (b *backend) progress(ctx context.Context, s *tidyStatus) error {
 // tidy goes through the accounts. One that fails does not keep the others from
 // being tidied.
 func (b *backend) tidy(ctx context.Context, log hclog.Logger, s *tidyStatus) error {
-	mount, err := b.mount.get(ctx, &b.decoded, b.storage)
+	mounts, err := b.mountIDs(ctx, b.storage)
 	if err != nil {
 		return err
 	}
@@ -240,7 +242,7 @@ func (b *backend) tidy(ctx context.Context, log hclog.Logger, s *tidyStatus) err
 		if err := b.progress(ctx, s); err != nil {
 			return err
 		}
-		if err := b.tidyAccount(ctx, log, s, mount, account); err != nil {
+		if err := b.tidyAccount(ctx, log, s, mounts, account); err != nil {
 			if ctx.Err() != nil {
 				return context.Canceled
 			}
@@ -253,7 +255,7 @@ func (b *backend) tidy(ctx context.Context, log hclog.Logger, s *tidyStatus) err
 }
 
 // tidyAccount tidies one account.
-func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStatus, mount, account string) error {
+func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStatus, mounts *mountIDs, account string) error {
 	log = log.With("account", account)
 	now := b.now()
 	client, err := b.client(ctx, b.storage, account)
@@ -301,8 +303,11 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 			if a.Token != "" && a.OwnTokenID == "" && a.RecordID == "" {
 				found.Note = "it may be the one that the engine logs in with"
 			}
-		case ofMount != mount && b.ledger.State(id) == "": // a mount's id can change
+		case b.ledger.State(id) != "": // whatever mount it bears: an id can change
+		case mounts.class(ofMount) == classOtherMount:
 			foreign = &s.OtherMounts
+		case mounts.class(ofMount) == classSibling:
+			foreign, found.Note = &s.Siblings, unlisted(ofMount)
 		}
 		if foreign != nil {
 			if a.Exclusive && !s.DryRun {
@@ -313,11 +318,15 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 				if len(unknown) == 0 {
 					continue
 				}
-				if err := client.DeleteToken(ctx, t.ID); err != nil {
+				err = client.DeleteToken(ctx, t.ID)
+				if found.Done = err == nil; err != nil {
 					found.Note = err.Error()
 				}
-				found.Done = found.Note == ""
 				log.Warn("a token of an exclusive account that the engine did not make", "token_id", t.ID, "token_name", t.Name, "deleted", found.Done, "note", found.Note)
+			}
+			if ok && foreign == &s.Siblings && !found.Done {
+				s.Unlisted++
+				log.Warn("a token bears the name of a mount that is not listed", "token_id", t.ID, "token_name", t.Name)
 			}
 			foreign.add(found)
 			continue
@@ -329,8 +338,8 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 		if err != nil && !errors.Is(err, ledger.ErrMissing) {
 			return err
 		}
-		if r == nil || r.State == ledger.Ended || r.TokenID != t.ID && !r.NeverIssued() { // else the lease's, or the worker's
-			orphans = append(orphans, orphan{found, t.Created.Add(behind), r != nil})
+		if r == nil || r.State == ledger.Ended || r.TokenID != t.ID && !(r.NeverIssued() && r.Named(t.Name)) { // else the lease's, or the worker's
+			orphans = append(orphans, orphan{found, t.Created.Add(behind), r != nil, r == nil && ofMount != mounts.own})
 		}
 	}
 	if err := b.tidyOrphans(ctx, log, s, client, orphans); err != nil {
@@ -344,6 +353,7 @@ type orphan struct {
 	finding
 	created time.Time // by our clock
 	double  bool      // the ledger knows another of its name
+	former  bool      // it bears an id that this mount had before
 }
 
 // tidyOrphans deals with the orphans of client's user.
@@ -366,6 +376,8 @@ func (b *backend) tidyOrphans(ctx context.Context, log hclog.Logger, s *tidyStat
 		}
 		var failed error
 		switch {
+		case (s.DryRun || s.Automatic) && o.former:
+			o.Note = "it bears an id that this mount had before: if a Vault that this is a copy of goes on under it, write that to other_mount_ids of the config; if not, delete it with a tidy by hand"
 		case s.DryRun || !s.TidyOrphans:
 		case s.Automatic && (o.Created == "" || o.created.After(b.ledger.Newest())):
 			// This may be a copy of the Vault that made it, which needs it still.
@@ -517,7 +529,7 @@ func (s *tidyStatus) data() map[string]any {
 		"accounts": append([]string{}, s.Accounts...), "accounts_done": s.Done, "token_count": s.Tokens,
 		"orphan_count": s.Orphans.Count, "orphan_deleted_count": s.Orphans.Done,
 		"lost_count": s.Lost.Count, "lost_forgotten_count": s.Lost.Done,
-		"sibling_count": s.Siblings.Count, "sibling_deleted_count": s.Siblings.Done,
+		"sibling_count": s.Siblings.Count, "sibling_deleted_count": s.Siblings.Done, "unlisted_mount_count": s.Unlisted,
 		"other_mount_count": s.OtherMounts.Count, "other_mount_deleted_count": s.OtherMounts.Done,
 	}
 	for field, f := range map[string]findings{"orphans": s.Orphans, "lost": s.Lost, "siblings": s.Siblings, "other_mounts": s.OtherMounts} {

@@ -81,6 +81,7 @@ func (e *engine) snapshot() map[string][]byte {
 // All four kinds at once, after an older snapshot was restored.
 func TestTidyAfterASnapshotWasRestored(t *testing.T) {
 	e := configured(t, jiratest.Options{})
+	e.write("config", map[string]any{"other_mount_ids": "aaaaaa"})
 	kept := e.issue("readonly", nil)
 	gone := e.issue("readonly", nil)
 	taken := e.snapshot()

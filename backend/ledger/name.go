@@ -72,3 +72,6 @@ func isRandom(s string) bool {
 
 // IsID tells whether s could be the id of a record.
 func IsID(s string) bool { return len(s) == idSize && isRandom(s) }
+
+// IsMountID tells whether s could be the id of a mount.
+func IsMountID(s string) bool { return len(s) == mountIDSize && isRandom(s) }
