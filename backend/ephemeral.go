@@ -424,9 +424,9 @@ func (b *backend) enlist(ctx context.Context, m *mint, c *config, r *role) (err 
 	}
 	m.record.Type, m.record.Account, m.record.Site, m.record.Username = credentialTypeUser, adminAccount, m.client.URL(), m.user.Name
 	m.record.OnRevoke, m.record.ProjectRoles = r.OnRevoke, strings.Join(r.ProjectRoleIDs, " ")
-	err = b.ledger.Intend(ctx, m.record, ledger.Room{Role: r.MaxLeases})
+	err = b.ledger.Intend(ctx, m.record, ledger.Room{Role: r.MaxLeases, Reader: r.MaxPerEntity})
 	if taken := (*ledger.FullError)(nil); errors.As(err, &taken) {
-		return roleIsFull(m.record.Role, taken, adminAccount)
+		return roleIsFull(m.record, taken, adminAccount)
 	}
 	return err
 }

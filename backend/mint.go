@@ -143,8 +143,16 @@ func (b *backend) draft(ctx context.Context, req *logical.Request, name string, 
 	return m, nil
 }
 
-// roleIsFull is why a role hands out nothing more.
-func roleIsFull(role string, taken *ledger.FullError, accounts ...string) error {
+// roleIsFull is why a role hands out nothing more, or nothing to who has asked for r.
+func roleIsFull(r *ledger.Record, taken *ledger.FullError, accounts ...string) error {
+	role := r.Role
+	if taken.OfReader {
+		who := fmt.Sprintf("entity %.64q", r.Reader.EntityID)
+		if r.Reader.EntityID == "" {
+			who = fmt.Sprintf("tokens called %.64q, which have no entity,", r.Reader.DisplayName)
+		}
+		return &noRoom{accounts: accounts, text: fmt.Sprintf("%s: role %q has %d credentials for it that are not proven gone yet, and its max_leases_per_entity is %d: end a lease, or renew one rather than read again", who, role, taken.Held, taken.Room)}
+	}
 	return &noRoom{accounts: accounts, text: fmt.Sprintf("role %q has %d credentials that are not proven gone yet, and its max_leases is %d: end a lease, or raise it", role, taken.Held, taken.Room)}
 }
 
@@ -200,12 +208,12 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 		}
 		// Only the place that was seen to be free, lest all who come at once
 		// crowd the same account: who is too late for it looks again.
-		if err := b.ledger.Intend(ctx, m.record, ledger.Room{Account: a.held + 1, Role: r.MaxLeases}); err == nil {
+		if err := b.ledger.Intend(ctx, m.record, ledger.Room{Account: a.held + 1, Role: r.MaxLeases, Reader: r.MaxPerEntity}); err == nil {
 			return nil
 		} else if taken := (*ledger.FullError)(nil); !errors.As(err, &taken) {
 			return err
-		} else if taken.OfRole {
-			return roleIsFull(m.record.Role, taken, r.Accounts...)
+		} else if taken.OfRole || taken.OfReader {
+			return roleIsFull(m.record, taken, r.Accounts...)
 		}
 	}
 	full := make([]string, len(pool))

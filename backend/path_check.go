@@ -188,7 +188,7 @@ func (b *backend) enforce(ctx context.Context, req *logical.Request, name string
 // other. ask is handed a client that logs in with the credential.
 func (b *backend) trial(ctx context.Context, req *logical.Request, name string, c *config, r *role, ask func(*mint, *jira.Client) error) error {
 	alike := *r
-	alike.MaxLeases, alike.OnRevoke = 0, onRevokeDelete // nobody works with it
+	alike.MaxLeases, alike.MaxPerEntity, alike.OnRevoke = 0, 0, onRevokeDelete // nobody works with it
 	m, err := b.draft(ctx, req, name, c, &alike, 0)
 	if err != nil {
 		return err
@@ -240,7 +240,7 @@ func (b *backend) placeTrial(ctx context.Context, req *logical.Request, m *mint,
 
 // place writes the intent of m, of whatever type. The caller holds b.resources.
 func (b *backend) place(ctx context.Context, req *logical.Request, m *mint, c *config, r *role, passed []string) error {
-	if r.MaxLeases > 0 {
+	if r.MaxLeases+r.MaxPerEntity > 0 {
 		if err := b.ledgerIsWhole(); err != nil { // else nobody knows how many there are
 			return err
 		}

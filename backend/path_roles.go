@@ -28,9 +28,10 @@ const (
 type role struct {
 	CredentialType string   `json:"credential_type"`
 	Accounts       []string `json:"accounts"`
-	TTL            int      `json:"ttl"`        // seconds; 0: the mount's
-	MaxTTL         int      `json:"max_ttl"`    // seconds; 0: the mount's
-	MaxLeases      int      `json:"max_leases"` // 0: as many as the accounts can hold
+	TTL            int      `json:"ttl"`                             // seconds; 0: the mount's
+	MaxTTL         int      `json:"max_ttl"`                         // seconds; 0: the mount's
+	MaxLeases      int      `json:"max_leases"`                      // 0: as many as the accounts can hold
+	MaxPerEntity   int      `json:"max_leases_per_entity,omitempty"` // 0: no bound
 
 	Scopes []string `json:"scopes,omitempty"` // of service accounts alone; empty: the account's
 
@@ -114,6 +115,10 @@ func (b *backend) pathRoles() *framework.Path {
 			Type:        framework.TypeInt,
 			Description: "How many credentials of the role there may be at a time. One counts until it is proven gone from Jira, which can be a while after its lease; an access token counts as long as its lease. Omitted or 0: as many as the accounts can hold.",
 		},
+		"max_leases_per_entity": {
+			Type:        framework.TypeInt,
+			Description: "How many of them one reader may have at a time, by Vault's entity, or by the display name of a token that has none. They count as for max_leases. Omitted or 0: no bound.",
+		},
 		"max_ttl": {
 			Type:        framework.TypeDurationSecond,
 			Description: "How long a lease can last with all its renewals. Omitted: the mount's maximum. At least half a minute shorter than max_token_days of the config.",
@@ -138,7 +143,7 @@ func (b *backend) pathRoles() *framework.Path {
 			request: map[string]any{"accounts": "ci-bot", "ttl": "1h", "max_ttl": "24h"},
 			change:  map[string]any{"max_ttl": "8h"},
 			example: map[string]any{
-				"credential_type": "pat", "accounts": []string{"ci-bot"}, "ttl": 3600, "max_ttl": 86400, "max_leases": 0,
+				"credential_type": "pat", "accounts": []string{"ci-bot"}, "ttl": 3600, "max_ttl": 86400, "max_leases": 0, "max_leases_per_entity": 0,
 				"effective_ttl": 3600, "effective_max_ttl": 86400,
 				"scopes": []string{}, "groups": []string{}, "project_roles": []string{}, "application_keys": []string{},
 				"username_template": "", "email_template": "", "display_name_template": "", "on_revoke": "delete", "allow_admin": false,
@@ -185,6 +190,7 @@ func (r *role) update(f fields) error {
 	change(f, "credential_type", &r.CredentialType)
 	change(f, "accounts", &r.Accounts)
 	change(f, "max_leases", &r.MaxLeases)
+	change(f, "max_leases_per_entity", &r.MaxPerEntity)
 	change(f, "scopes", &r.Scopes)
 	change(f, "groups", &r.Groups)
 	change(f, "project_roles", &r.ProjectRoles)
@@ -219,6 +225,8 @@ func (r *role) validate(maxTokenDays int) error {
 		return mistakef("accounts is for credential_type=pat: an ephemeral_user is made by the config's admin")
 	case r.MaxLeases < 0:
 		return mistakef("max_leases must be 1 or more, or 0 for as many as the accounts can hold")
+	case r.MaxPerEntity < 0:
+		return mistakef("max_leases_per_entity must be 1 or more, or 0 for no bound")
 	case r.TTL < 0 || r.MaxTTL < 0:
 		return mistakef("ttl and max_ttl must be more than zero")
 	case r.MaxTTL > 0 && r.TTL > r.MaxTTL:
@@ -440,6 +448,7 @@ func (b *backend) readRole(ctx context.Context, req *logical.Request, d *framewo
 		"max_ttl":         r.MaxTTL,
 		"max_leases":      r.MaxLeases,
 
+		"max_leases_per_entity": r.MaxPerEntity,
 		"scopes":                append([]string{}, r.Scopes...),
 		"groups":                append([]string{}, r.Groups...),
 		"project_roles":         append([]string{}, r.ProjectRoles...),

@@ -212,6 +212,74 @@ func TestMaxLeases(t *testing.T) {
 	e.issue("few", nil)
 }
 
+// readAs reads a credential of role as a token of entity, or of none, with this display name.
+func (e *engine) readAs(entity, display, role string) (*logical.Response, error) {
+	return e.HandleRequest(e.t.Context(), &logical.Request{
+		ID: "req-" + entity, Operation: logical.ReadOperation, Path: "creds/" + role, MountPoint: "jira/", Storage: e.storage, EntityID: entity, DisplayName: display,
+	})
+}
+
+// max_leases_per_entity leaves places to others, however many of one reader come at once.
+func TestMaxLeasesOfAReader(t *testing.T) {
+	e := pool(t, 2, false)
+	e.write("roles/shared", map[string]any{"accounts": "bot-0,bot-1", "max_leases": 5, "max_leases_per_entity": 2})
+	if got := e.read("roles/shared"); got["max_leases_per_entity"] != 2 {
+		t.Errorf("read back %v", got)
+	}
+	for _, who := range []struct{ entity, display, said string }{
+		{"greedy", "token-a", `entity "greedy": role "shared" has 2 credentials for it`}, {"", "root", `tokens called "root", which have no entity,`},
+	} {
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		var leases []*logical.Response
+		for range 10 {
+			all.Go(func() {
+				resp, err := e.readAs(who.entity, who.display, "shared")
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					leases = append(leases, resp)
+					return
+				}
+				e.failed(429, nil, err, who.said, "max_leases_per_entity is 2")
+			})
+		}
+		all.Wait()
+		if len(leases) != 2 {
+			t.Fatalf("%+v has %d leases", who, len(leases))
+		}
+		other, err := e.readAs("modest", "token-a", "shared")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A node that takes over counts them as well, and only once it has read them all.
+		e.setup()
+		resp, err := e.readAs(who.entity, who.display, "shared")
+		e.failed(503, resp, err, "still being read")
+		e.loadLedger()
+		resp, err = e.readAs(who.entity, who.display, "shared")
+		e.failed(429, resp, err, who.said)
+		e.revoke(leases[0].Secret)
+		more, err := e.readAs(who.entity, who.display, "shared")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range []*logical.Response{leases[1], more, other} {
+			e.revoke(l.Secret)
+		}
+	}
+	e.refuses(400, logical.UpdateOperation, "roles/shared", map[string]any{"max_leases_per_entity": -1}, "max_leases_per_entity must be 1 or more")
+
+	// What is tried out is nobody's share.
+	users := throwaway(t, jiratest.Options{})
+	users.write("roles/deploy", map[string]any{"max_leases_per_entity": 1})
+	lease := users.issue("deploy", nil)
+	users.refusesToIssue("deploy", "max_leases_per_entity is 1")
+	users.write("roles/deploy/check", nil)
+	users.revoke(lease.Secret)
+	users.nothingHeld()
+}
+
 func (e *engine) refusesToIssue(role string, words ...string) {
 	e.t.Helper()
 	resp, err := e.request(e.t.Context(), logical.ReadOperation, "creds/"+role, nil)

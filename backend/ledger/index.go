@@ -18,8 +18,9 @@ type index struct {
 	accounts map[string]*shelf
 	roles    map[string]*share // of all that had entries
 	tokens   map[uint64]int32  // how many entries have the token of that hash
-	newest   Time              // when the last intent was written
-	seed     maphash.Seed      // of these hashes
+	readers  readerShares
+	newest   Time         // when the last intent was written
+	seed     maphash.Seed // of these hashes
 }
 
 // shelf is the entries of one account, and how many places they take.
@@ -40,6 +41,7 @@ type entry struct {
 	id      string
 	shelf   *shelf
 	role    *share
+	reader  *readerShare
 	due     Time
 	holdTo  Time   // not due before: somebody has it in hand
 	since   Time   // it fell due first, however often it was tried since
@@ -63,7 +65,7 @@ const (
 )
 
 func newIndex() index {
-	return index{entries: map[string]*entry{}, accounts: map[string]*shelf{}, roles: map[string]*share{}, tokens: map[uint64]int32{}, seed: maphash.MakeSeed()}
+	return index{entries: map[string]*entry{}, accounts: map[string]*shelf{}, roles: map[string]*share{}, tokens: map[uint64]int32{}, readers: newReaders(), seed: maphash.MakeSeed()}
 }
 
 // begin notes r, whose mint is about to run in this process, if there is room
@@ -76,6 +78,9 @@ func (x *index) begin(r *Record, room Room) *FullError {
 	}
 	if s := x.roles[r.Role]; s != nil && room.Role > 0 && s.held >= room.Role {
 		return &FullError{Held: s.held, Room: room.Role, OfRole: true}
+	}
+	if held := x.readers.held(r); room.Reader > 0 && held >= room.Reader {
+		return &FullError{Held: held, Room: room.Reader, OfReader: true}
 	}
 	x.set(r, never).minting = true
 	return nil
@@ -131,7 +136,7 @@ func (x *index) set(r *Record, due Time) *entry {
 			role = &share{role: r.Role}
 			x.roles[r.Role] = role
 		}
-		e = &entry{id: r.ID, shelf: s, role: role, due: due, holdTo: holdTo}
+		e = &entry{id: r.ID, shelf: s, role: role, reader: x.readers.enter(r), due: due, holdTo: holdTo}
 		heap.Push(s, e)
 		x.entries[e.id] = e
 	}
@@ -179,15 +184,17 @@ func (x *index) known(site, tokenID string) bool {
 	return x.tokens[x.tokenHash(site, tokenID)] > 0
 }
 
-// take notes whether e takes a place of its account and its role.
+// take notes whether e takes a place of its account, its role and its reader.
 func (e *entry) take(held bool) {
 	switch {
 	case held && !e.held:
 		e.shelf.held++
 		e.role.held++
+		e.reader.held++
 	case !held && e.held:
 		e.shelf.held--
 		e.role.held--
+		e.reader.held--
 	}
 	e.held = held
 }
@@ -216,6 +223,7 @@ func (x *index) remove(e *entry) {
 	heap.Remove(s, int(e.at))
 	e.take(false)
 	x.name(e, 0)
+	x.readers.leave(e.reader)
 	if len(s.byDue) == 0 {
 		delete(x.accounts, s.account)
 	}

@@ -257,15 +257,16 @@ func (e *StateError) Error() string {
 }
 
 // Room is how many places there are for credentials that are not known to be
-// gone: of an account, and of a role. Zero is no end of them.
+// gone: of an account, of a role, and of a role for one reader. Zero is no end of them.
 type Room struct {
-	Account, Role int
+	Account, Role, Reader int
 }
 
 // FullError is an intent for which the account, or the role, has no room.
 type FullError struct {
 	Held, Room int
 	OfRole     bool // it is the role's
+	OfReader   bool // it is the reader's share of the role
 }
 
 // Error gives the numbers.
