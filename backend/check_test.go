@@ -69,6 +69,7 @@ func TestACheckOfThrowAwayUsers(t *testing.T) {
 	if in := permissions(t, got, "OPS"); !slices.Contains(in, "BROWSE_PROJECTS") || slices.Contains(in, "ADMINISTER_PROJECTS") {
 		t.Errorf("in OPS he may %v", in)
 	}
+	e.write("config", map[string]any{"allow_admin_roles": "rulers"})
 	e.write("roles/rulers", map[string]any{"credential_type": "ephemeral_user", "groups": "jira-administrators", "allow_admin": true, "on_revoke": "deactivate"})
 	for name, is := range subjects(e.must(logical.UpdateOperation, "roles/rulers/check", nil).Data) {
 		if !is || !strings.HasPrefix(name, "vault-") {

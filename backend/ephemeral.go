@@ -409,6 +409,9 @@ func (b *backend) probe(ctx context.Context, req *logical.Request, name string, 
 // enlist writes the intent for a throw-away user of role r. The error is a
 // noRoom where the role has as many as it may.
 func (b *backend) enlist(ctx context.Context, m *mint, c *config, r *role) (err error) {
+	if err := c.consents(m.record.Role, r); err != nil {
+		return err
+	}
 	if m.client, err = b.admin(c); err != nil {
 		return err
 	}

@@ -245,6 +245,9 @@ func (k *keeper) intend(ctx context.Context, req *logical.Request, owned int) (*
 			return nil, &noRoom{text: fmt.Sprintf("user %q owns %d tokens and max_tokens is %d, so there is no place for the next one: delete tokens of his that nobody needs, or end a lease", client.Username(), owned, a.MaxTokens)}
 		}
 		if k.role != "" {
+			if err := a.mayBeUsedBy(k.account, k.name); err != nil {
+				return nil, err
+			}
 			room.Account = a.places()
 		}
 	}

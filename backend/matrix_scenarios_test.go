@@ -714,7 +714,7 @@ func (b *bench) throwAway(more map[string]any) {
 	b.t.Helper()
 	b.users = true
 	b.jira.AddProject(jiratest.Project{Key: "OPS", Name: "Operations", Restricted: true})
-	b.write("config", map[string]any{"username": "jira-admin", "token": b.pat("jira-admin")})
+	b.write("config", map[string]any{"username": "jira-admin", "token": b.pat("jira-admin"), "allow_admin_roles": "readonly"})
 	data := map[string]any{"credential_type": "ephemeral_user", "accounts": "", "groups": "jira-software-users", "project_roles": "OPS:Developers", "verify": false}
 	for field, value := range more {
 		data[field] = value

@@ -166,6 +166,7 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 		held int
 	}
 	pool := make([]candidate, 0, len(r.Accounts))
+	var refused error // by the last account that does not allow the role
 	for _, name := range r.Accounts {
 		if slices.Contains(passed, name) {
 			continue
@@ -174,7 +175,12 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 		if err != nil {
 			return err
 		}
-		pool = append(pool, candidate{name: name, account: a})
+		if refused = a.mayBeUsedBy(name, m.record.Role); refused == nil {
+			pool = append(pool, candidate{name: name, account: a})
+		}
+	}
+	if len(pool) == 0 && refused != nil {
+		return refused
 	}
 	if len(pool) == 0 { // the role was written anew meanwhile
 		return mistakef("role %q has no other account", m.record.Role)

@@ -895,7 +895,7 @@ func (m *model) principal() string {
 // configure writes everything that the engine needs.
 func (m *model) configure() {
 	if m.kind == modelUsers {
-		m.unclear = !m.write("config", map[string]any{"url": m.jira.URL(), "username": m.login["username"], "token": m.login["token"]}) ||
+		m.unclear = !m.write("config", map[string]any{"url": m.jira.URL(), "username": m.login["username"], "token": m.login["token"], "allow_admin_roles": "readonly"}) ||
 			!m.write("roles/readonly", map[string]any{
 				"credential_type": "ephemeral_user", "groups": "jira-software-users", "project_roles": "OPS:Developers", "verify": false,
 				"ttl": modelTTL.String(), "max_ttl": modelMaxTTL.String(),

@@ -11,7 +11,7 @@ import (
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
-// A reader names what he makes with his token like another mount's. That mount is not
+// A reader makes a token with the leased one, and names it like another mount's. That mount is not
 // listed, so it is a sibling: told, an alarm, and ended where the account is exclusive.
 func TestASiblingThatIsNamedLikeAnotherMounts(t *testing.T) {
 	e := exclusive(t, jiratest.Options{})
@@ -87,7 +87,7 @@ func TestACopyBesideItsOriginal(t *testing.T) {
 	}
 	theirs := ledger.Name(was, ledger.NewID(), "readonly") // since the copy was made
 	e.jira.Mint("ci-bot", theirs, 1)
-	next := e.issue("readonly", nil) // so that the ledger is no older
+	next := e.issue("readonly", nil) // so that the ledger is as new
 	e.mount()
 	e.pass(time.Minute)
 	counted := func(class string) {

@@ -34,7 +34,7 @@ func TestStatusFindsWhatIsOverdue(t *testing.T) {
 			e := configured(t, jiratest.Options{})
 			remove := e.jira.Fault(tt.fault)
 			tt.begin(e)
-			for range 2 { // it is tried, again and again, and is no younger for it
+			for range 2 { // it is tried, again and again, and stays as old
 				e.settled()
 				e.well()
 				e.pass(55 * time.Second)

@@ -27,6 +27,9 @@ type account struct {
 	AllowAdmin bool   `json:"allow_admin"`
 	Exclusive  bool   `json:"exclusive"`
 	AccountID  string `json:"account_id,omitempty"`
+
+	AllowedRoles string `json:"allowed_roles,omitempty"` // separated by blanks; empty: all. See consent.go
+
 	credential
 	service
 }
@@ -81,6 +84,8 @@ func (b *backend) pathAccounts() *framework.Path {
 			Description: "All tokens of the user are the engine's: whatever it did not make itself is deleted with each revoke and each tidy, for a reader may have made it with his token. Needs a password, or a token that the engine minted itself (rotate-account first), for it could not tell one that it was given from the others.",
 		},
 	})
+	fields["allowed_roles"] = rolesField("Names of the roles that may use the account; of a static role static/ and its name. Asked when a role is written, and at each read. Defaults to *, all roles.")
+	fields["allowed_roles"].Default = []string{everyRole}
 	maps.Copy(fields, rotationFields())
 	return &framework.Path{
 		Pattern:        "accounts/(?P<name>[^/]+)",
@@ -105,7 +110,7 @@ func (b *backend) pathAccounts() *framework.Path {
 			change:  map[string]any{"max_tokens": 20},
 			example: merged(rotationExample(), map[string]any{
 				"type": "user", "username": "ci-bot", "user_key": "JIRAUSER10100", "credential_kind": "token",
-				"max_tokens": 10, "held": 3, "room": 5, "allow_admin": false, "exclusive": false, "own_token_id": "401", "account_id": "",
+				"max_tokens": 10, "held": 3, "room": 5, "allow_admin": false, "exclusive": false, "allowed_roles": []string{"*"}, "own_token_id": "401", "account_id": "",
 				"review_finding": "", "reviewed_at": "2026-03-02T08:15:09Z",
 				"client_id": "", "token_url": "", "revocation_url": "", "scopes": []string{},
 			}),
@@ -159,6 +164,12 @@ func (a *account) update(f fields) error {
 	change(f, "max_tokens", &a.MaxTokens)
 	change(f, "allow_admin", &a.AllowAdmin)
 	change(f, "exclusive", &a.Exclusive)
+	if err := changeRoles(f, "allowed_roles", &a.AllowedRoles); err != nil {
+		return err
+	}
+	if _, sent := f.Raw["allowed_roles"]; sent && a.AllowedRoles == "" {
+		return mistakef("allowed_roles is empty: no role could use the account; name some, or write * for all")
+	}
 	if err := a.credential.update(f); err != nil {
 		return err
 	}
@@ -495,6 +506,7 @@ func (b *backend) readAccount(ctx context.Context, req *logical.Request, d *fram
 		"max_tokens":      a.MaxTokens,
 		"allow_admin":     a.AllowAdmin,
 		"exclusive":       a.Exclusive,
+		"allowed_roles":   strings.Fields(a.allowedRoles()),
 		"own_token_id":    a.OwnTokenID,
 		"account_id":      a.AccountID,
 		"held":            b.ledger.Held(name),

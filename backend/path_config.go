@@ -92,6 +92,7 @@ func configFields() map[string]*framework.FieldSchema {
 			Type:        framework.TypeBool,
 			Description: "With deployment=cloud: make API tokens of service accounts by a call that Atlassian does not document, with token, an API key of the organisation that has no scopes.",
 		},
+		"allow_admin_roles": rolesField("Names of the ephemeral_user roles that may have allow_admin, or be written with verify=false. A write of a role of such a name can make an administrator of Jira. Omitted: none."),
 		"other_mount_ids": {
 			Type:        framework.TypeCommaStringSlice,
 			Description: "Ids of other mounts of the engine that make tokens of the same Jira users: the six characters behind vault- in the names of their tokens. What bears another id, and is not in the ledger, counts as a sibling, because the holder of a token can give a new one any name.",
@@ -126,7 +127,7 @@ func (b *backend) pathConfig() *framework.Path {
 			example: merged(rotationExample(), map[string]any{
 				"url": "https://jira.example.com", "ca_cert": "", "client_cert": "", "tls_server_name": "",
 				"tls_min_version": "tls12", "tls_skip_verify": false, "allow_http": false, "proxy_url": "",
-				"request_timeout": 10, "max_concurrent_requests": 10, "max_token_days": 365, "verify_connection": true, "password_policy": "", "other_mount_ids": []string{},
+				"request_timeout": 10, "max_concurrent_requests": 10, "max_token_days": 365, "verify_connection": true, "password_policy": "", "other_mount_ids": []string{}, "allow_admin_roles": []string{},
 				"deployment": "datacenter", "cloud_id": "", "allow_undocumented_api": false,
 				"username": "", "credential_kind": "", "version": "10.3.2", "own_token_id": "",
 			}),
@@ -178,7 +179,8 @@ type config struct {
 	CloudID               string `json:"cloud_id"`   // of a site of Jira Cloud
 	AllowUndocumentedAPI  bool   `json:"allow_undocumented_api"`
 
-	OtherMountIDs string `json:"other_mount_ids,omitempty"` // separated by blanks
+	OtherMountIDs   string `json:"other_mount_ids,omitempty"`   // separated by blanks
+	AllowAdminRoles string `json:"allow_admin_roles,omitempty"` // separated by blanks; see consent.go
 
 	Admin   credential `json:"admin"`   // empty where there is none
 	Version string     `json:"version"` // Jira's; empty where it was not told
@@ -202,6 +204,9 @@ func (c *config) update(f fields) error {
 	change(f, "max_token_days", &c.MaxTokenDays)
 	change(f, "verify_connection", &c.VerifyConnection)
 	change(f, "password_policy", &c.PasswordPolicy)
+	if err := changeRoles(f, "allow_admin_roles", &c.AllowAdminRoles); err != nil {
+		return err
+	}
 	others := strings.Fields(c.OtherMountIDs)
 	change(f, "other_mount_ids", &others)
 	c.OtherMountIDs = otherMountIDs(others)
@@ -470,6 +475,7 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 		"max_token_days":          c.MaxTokenDays,
 		"verify_connection":       c.VerifyConnection,
 		"password_policy":         c.PasswordPolicy,
+		"allow_admin_roles":       append([]string{}, strings.Fields(c.AllowAdminRoles)...),
 		"other_mount_ids":         append([]string{}, strings.Fields(c.OtherMountIDs)...),
 		"deployment":              cmp.Or(c.Deployment, deploymentDataCenter),
 		"cloud_id":                c.CloudID,

@@ -84,7 +84,7 @@ func (b *backend) pathRoles() *framework.Path {
 		},
 		"allow_admin": {
 			Type:        framework.TypeBool,
-			Description: "Accept that an ephemeral_user administers Jira by his groups.",
+			Description: "Accept that an ephemeral_user administers Jira by the groups of the role. Needs the role's name in allow_admin_roles of the config, also at each read.",
 		},
 		"allowed_permissions": {
 			Type:        framework.TypeCommaStringSlice,
@@ -100,7 +100,7 @@ func (b *backend) pathRoles() *framework.Path {
 		},
 		"verify": {
 			Type:        framework.TypeBool,
-			Description: "On a write that changes what an ephemeral_user is given: make one, see what he may do, and end him.",
+			Description: "On a write that changes what an ephemeral_user is given: make one, see what that user may do, and delete the user. false, with other groups, project_roles or application_keys, needs the role's name in allow_admin_roles of the config.",
 			Default:     true,
 		},
 		"accounts": {
@@ -251,6 +251,11 @@ func (r *role) validate(maxTokenDays int) error {
 	return nil
 }
 
+// givesTheSame tells whether the users of o may do what those of r may.
+func (r *role) givesTheSame(o *role) bool {
+	return r.CredentialType == o.CredentialType && slices.Equal(r.Groups, o.Groups) && slices.Equal(r.ProjectRoles, o.ProjectRoles) && slices.Equal(r.ApplicationKeys, o.ApplicationKeys)
+}
+
 // days is the life that a token needs so that a lease of max can be ended by
 // Vault before Jira ends the token: whole days, which is all Jira knows.
 func days(longest time.Duration) int {
@@ -346,7 +351,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 		if r.CredentialType == credentialTypeUser {
 			changed := before == nil || !reflect.DeepEqual(before.userScope, r.userScope)
 			if changed || asked {
-				if warnings, err = b.verifyUsers(ctx, req, name, r, verify); err != nil {
+				if warnings, err = b.verifyUsers(ctx, req, name, r, verify, before == nil || !before.givesTheSame(r)); err != nil {
 					return nil, err
 				}
 			}
@@ -356,7 +361,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 				return nil, err
 			}
 		}
-		return func() (bool, error) { return true, b.accountsAreThere(ctx, req.Storage, r) }, nil
+		return func() (bool, error) { return true, b.accountsAreThere(ctx, req.Storage, name, r) }, nil
 	})
 	if err != nil {
 		return nil, err
@@ -375,9 +380,9 @@ func accountTypeFor(credentialType string) string {
 	}[credentialType]
 }
 
-// accountsAreThere refuses a role of accounts that there are none of. The caller
-// holds b.resources.
-func (b *backend) accountsAreThere(ctx context.Context, s logical.Storage, r *role) error {
+// accountsAreThere refuses role r, called name, where one of its accounts is not there, or
+// not for it. The caller holds b.resources.
+func (b *backend) accountsAreThere(ctx context.Context, s logical.Storage, name string, r *role) error {
 	want := accountTypeFor(r.CredentialType)
 	for _, account := range r.Accounts {
 		if err := checkName("an account", account); err != nil {
@@ -386,6 +391,9 @@ func (b *backend) accountsAreThere(ctx context.Context, s logical.Storage, r *ro
 		a, err := b.loadAccount(ctx, s, account)
 		if err != nil {
 			return fmt.Errorf("accounts: %w", err)
+		}
+		if err := a.mayBeUsedBy(account, name); err != nil {
+			return err
 		}
 		if a.Type != want {
 			return mistakef("accounts: %q is of type %s, and credential_type=%s needs one of type %s", account, a.Type, r.CredentialType, want)
@@ -401,11 +409,19 @@ func (b *backend) accountsAreThere(ctx context.Context, s logical.Storage, r *ro
 }
 
 // verifyUsers finds out whether throw-away users of role name can be made, and
-// what they may do.
-func (b *backend) verifyUsers(ctx context.Context, req *logical.Request, name string, r *role, verify bool) (warnings []string, err error) {
+// what they may do. given tells that they are given something else than before.
+func (b *backend) verifyUsers(ctx context.Context, req *logical.Request, name string, r *role, verify, given bool) (warnings []string, err error) {
 	c, err := b.loadConfig(ctx, req.Storage)
 	if err != nil {
 		return nil, err
+	}
+	if err := c.consents(name, r); err != nil {
+		return nil, err
+	}
+	if !verify && given {
+		if err := c.mayGoUnseen(name); err != nil {
+			return nil, err
+		}
 	}
 	admin, err := b.admin(c)
 	if err != nil {

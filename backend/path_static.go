@@ -173,6 +173,9 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 			if a.Type != accountTypeUser {
 				return false, mistakef("account %q is of type %s, and a static role needs one of type %s", r.Account, a.Type, accountTypeUser)
 			}
+			if err := a.mayBeUsedBy(r.Account, staticName(name)); err != nil {
+				return false, err
+			}
 			r.Username, r.UserKey = a.Username, a.UserKey
 			return true, nil
 		}, nil
@@ -274,6 +277,13 @@ func (b *backend) readStaticCreds(ctx context.Context, req *logical.Request, d *
 	}
 	if r.Token == "" {
 		return nil, retryLater(fmt.Sprintf("static role %q has no token yet: read it, last_error tells why", name))
+	}
+	a, err := b.loadAccount(ctx, req.Storage, r.Account)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.mayBeUsedBy(r.Account, staticName(name)); err != nil {
+		return nil, err
 	}
 	c, err := b.loadConfig(ctx, req.Storage)
 	if err != nil {

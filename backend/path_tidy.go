@@ -347,6 +347,6 @@ func (b *backend) rotateMountID(ctx context.Context, req *logical.Request, _ *fr
 	}
 	b.log(req).Info("the mount has another id", "mount_id", id)
 	return &logical.Response{Data: map[string]any{"mount_id": id}, Warnings: []string{
-		fmt.Sprintf("If a Vault that this one is a copy of goes on under the id %s, add it to other_mount_ids of the config now: until then its new tokens are orphans here.", was),
+		fmt.Sprintf("If the original of this Vault still uses the id %s, add it to other_mount_ids of the config now: until then its new tokens are orphans here.", was),
 	}}, nil
 }

@@ -229,8 +229,8 @@ func TestAMintThatRunsWhileTheLedgerIsRead(t *testing.T) {
 	}
 }
 
-// Jira may deny the list, as where tokens are switched off. That is no reason to ask for it
-// without a pause.
+// Jira may deny the list, as where tokens are switched off. The worker pauses before it
+// asks again.
 func TestADeniedListIsLeftAloneForAWhile(t *testing.T) {
 	e := configured(t, jiratest.Options{})
 	e.issue("readonly", nil)

@@ -377,7 +377,7 @@ func (b *backend) tidyOrphans(ctx context.Context, log hclog.Logger, s *tidyStat
 		var failed error
 		switch {
 		case (s.DryRun || s.Automatic) && o.former:
-			o.Note = "it bears an id that this mount had before: if a Vault that this is a copy of goes on under it, write that to other_mount_ids of the config; if not, delete it with a tidy by hand"
+			o.Note = "it bears an id that this mount had before: if the original of this Vault still uses that id, write it to other_mount_ids of the config; if not, delete the token with a tidy by hand"
 		case s.DryRun || !s.TidyOrphans:
 		case s.Automatic && (o.Created == "" || o.created.After(b.ledger.Newest())):
 			// This may be a copy of the Vault that made it, which needs it still.

@@ -17,7 +17,7 @@ func (f *fixture) lateIs(t *testing.T, since time.Time, want map[ledger.State]in
 	}
 }
 
-// What fell due stays late, however often it is tried, and whoever has read it.
+// What fell due stays late, however often it is tried, and also after a restart.
 func TestLate(t *testing.T) {
 	const margin = 2*time.Minute + time.Second
 	none := map[ledger.State]int{}

@@ -31,9 +31,9 @@ func (x *readerShares) key(r *Record) uint64 {
 	var h maphash.Hash
 	h.SetSeed(x.seed)
 	h.WriteString(r.Role) //nolint:errcheck // it never fails
-	h.WriteByte(0)        //nolint:errcheck // likewise
-	h.WriteByte(kind)     //nolint:errcheck // likewise
-	h.WriteString(who)    //nolint:errcheck // likewise
+	h.WriteByte(0)        //nolint:errcheck // it never fails
+	h.WriteByte(kind)     //nolint:errcheck // it never fails
+	h.WriteString(who)    //nolint:errcheck // it never fails
 	return h.Sum64()
 }
 

@@ -17,7 +17,7 @@ func of(reader ledger.Reader) *ledger.Record {
 	return r
 }
 
-// One reader takes no more places of a role than he may, however many of his come at once;
+// One reader takes no more places of a role than the bound, however many requests come at once;
 // others, and other roles, have theirs.
 func TestRoomOfAReader(t *testing.T) {
 	const places, crowd = 3, 40
@@ -32,7 +32,7 @@ func TestRoomOfAReader(t *testing.T) {
 				all.Go(func() {
 					mine := reader
 					if mine.RequestID = fmt.Sprint(i); mine.EntityID != "" {
-						mine.DisplayName = fmt.Sprint("token-", i) // he has many tokens
+						mine.DisplayName = fmt.Sprint("token-", i) // an entity has many tokens
 					}
 					errs[i] = f.Intend(t.Context(), of(mine), ledger.Room{Reader: places})
 				})
