@@ -22,6 +22,7 @@ func TestALeaseWhicheverWayItTurnsOut(t *testing.T) {
 		"Eternal":             {Eternal: "9999"},
 		"IDString":            {IDString: true},
 		"TimesNoColon":        {TimesNoColon: true},
+		"OddRows":             {OddRows: true},
 		"LastAccessedAtOnce":  {LastAccessedAtOnce: true},
 		"PostStatus":          {PostStatus: 200},
 		"CapStatus":           {CapStatus: 400},

@@ -56,6 +56,27 @@ func TestLostMintsGiveTheirPlacesBack(t *testing.T) {
 	e.nothingHeld()
 }
 
+// Rows of a list that nobody expects keep nobody from what is his own: lost mints are
+// settled, accounts rotated and tidied, and tokens shown.
+func TestOddRowsStopNothing(t *testing.T) {
+	for name, switches := range map[string]jiratest.Switches{"as ever": {}, "odd": {OddRows: true, MaxTokens: 20}} {
+		e := configured(t, jiratest.Options{Switches: switches})
+		e.write("accounts/ci-bot", map[string]any{"max_tokens": 20})
+		e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Nth: 1, Do: jiratest.LoseAnswer})
+		resp, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil)
+		e.failed(503, resp, err)
+		e.nothingHeld()
+		e.write("rotate-account/ci-bot", nil)
+		e.revoke(e.issue("readonly", nil).Secret)
+		if listed := e.read("accounts/ci-bot/tokens"); listed == nil {
+			t.Errorf("%s: nothing listed", name)
+		}
+		e.must(logical.DeleteOperation, "roles/readonly", nil)
+		e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+		e.nothingHeld()
+	}
+}
+
 // One that did land is ended as soon as anybody looks.
 func TestALostMintThatLandedIsEnded(t *testing.T) {
 	e := configured(t, jiratest.Options{})

@@ -137,11 +137,17 @@ func (k *APITokens) Create(ctx context.Context, label string, scopes []string, e
 	made := struct {
 		apiTokenJSON
 		Secret string `json:"token"`
-	}{apiTokenJSON: apiTokenJSON{Label: label, Expires: expiry.Format(time.RFC3339)}} // unless it says otherwise
+	}{}
 	if err := a.decode(&made); err != nil {
 		return Token{}, "", err
 	}
 	t, err = made.token()
+	if t.Name == "" { // unless it says otherwise
+		t.Name = label
+	}
+	if t.Expires.IsZero() && err == nil {
+		t.Expires = expiry
+	}
 	switch {
 	case err != nil:
 	case made.Secret == "" || len(made.Secret) > mostSecret || strings.ContainsFunc(made.Secret, notInHeader):
@@ -211,26 +217,20 @@ func orgKeyFault(_ *login, a *answer, said string) *Error {
 	return &Error{Kind: Denied, Refusing: true, Words: said, Advice: "the organisation's API key is limited to scopes: take one without scopes"}
 }
 
-// apiTokenJSON is an API token on the wire.
+// apiTokenJSON is an API token on the wire, raw as [tokenJSON] is.
 type apiTokenJSON struct {
-	ID      string `json:"id"`
-	Label   string `json:"label"`
-	Created string `json:"createdAt"`
-	Expires string `json:"expiry"`
+	ID      json.RawMessage `json:"id"`
+	Label   json.RawMessage `json:"label"`
+	Created json.RawMessage `json:"createdAt"`
+	Expires json.RawMessage `json:"expiry"`
 }
 
-// token reads j.
-func (j apiTokenJSON) token() (t Token, err error) {
-	t = Token{ID: j.ID, Name: j.Label}
-	if !apiTokenPattern.MatchString(t.ID) || len(t.ID) > mostID {
+// token reads j, as [tokenJSON.token] does. It need not have a label.
+func (j apiTokenJSON) token() (Token, error) {
+	id := textIn(j.ID)
+	if !apiTokenPattern.MatchString(id) || len(id) > mostID {
 		return Token{}, errors.New("its id is missing or none")
 	}
-	if t.Created, err = parseTime(j.Created); err != nil {
-		return Token{}, fmt.Errorf("its createdAt: %w", err)
-	}
-	if t.Expires, err = parseTime(j.Expires); err != nil {
-		return Token{}, fmt.Errorf("its expiry: %w", err)
-	}
-	t.Expires = unlessNever(t.Expires)
-	return t, nil
+	t := Token{ID: id, Name: nameIn(j.Label)}
+	return t, t.dated(j.Created, "expiry", j.Expires)
 }

@@ -232,14 +232,15 @@ func TestAPITokensOnTheWire(t *testing.T) {
 		`{"id":"x","token":"s3cr3t","label":"nightly","expiry":null}`: "",
 		`{"id":"x","token":"s3cr3t","label":"other"}`:                 `labelled "other"`,
 		`{"id":"x","token":"s3cr3t","label":"s3cr3t"}`:                `labelled "[withheld]"`,
-		`{"id":"x"}`:                                                     "its token",
-		`{"id":"x","token":"s3cr3t s3cr3t"}`:                             "its token",
-		`{"token":"s3cr3t"}`:                                             "its id",
-		`{"id":"../x","token":"s3cr3t"}`:                                 "its id",
-		`{"id":"x","token":"s3cr3t","expiry":"tomorrow"}`:                "its expiry",
-		`{"id":"x","token":"s3cr3t","createdAt":"today"}`:                "its createdAt",
-		`{"id":7,"token":"s3cr3t"}`:                                      "JSON",
-		`null`:                                                           "its id",
+		`{"id":"x"}`:                                         "its token",
+		`{"id":"x","token":"s3cr3t s3cr3t"}`:                 "its token",
+		`{"token":"s3cr3t"}`:                                 "its id",
+		`{"id":"../x","token":"s3cr3t"}`:                     "its id",
+		`{"id":"x","token":"s3cr3t","expiry":"tomorrow"}`:    "its expiry",
+		`{"id":"x","token":"s3cr3t","createdAt":"today"}`:    "its createdAt",
+		`{"id":7,"token":"s3cr3t"}`:                          "its id",
+		`{"id":"x","token":"s3cr3t","expiry":1772438400000}`: "its expiry",
+		`null`: "its id",
 		`{"id":"` + strings.Repeat("x", 129) + `","token":"s3cr3t"}`:     "its id",
 		`{"id":"x","token":"` + strings.Repeat("x", mostSecret+1) + `"}`: "its token",
 		`<html><title>s3cr3t</title>`:                                    "web page",
@@ -259,7 +260,8 @@ func TestAPITokensOnTheWire(t *testing.T) {
 		remove()
 	}
 	for body, want := range map[string]string{
-		`[]`: "", `[{"id":"x","label":"n"}]`: "", `null`: "null", `{}`: "JSON", `[null]`: "its id", `[{"id":"x","createdAt":"?"}]`: "createdAt", ``: "JSON",
+		`[]`: "", `[{"id":"x","label":"n"}]`: "", `null`: "null", `{}`: "JSON", `[null]`: "its id", `[7]`: "JSON", ``: "JSON",
+		`[{"id":"x","createdAt":"?","expiry":1772438400000,"label":null},{"id":"y","label":{}}]`: "",
 	} {
 		remove := s.Fault(jiratest.Fault{Do: jiratest.Answer, Body: body})
 		if list, _, err := k.List(t.Context()); err != nil || want != "" {

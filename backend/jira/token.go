@@ -99,7 +99,8 @@ func (c *Client) TokensDated(ctx context.Context) ([]Token, time.Time, error) {
 }
 
 // listed reads a, a list of tokens, each of which is a J on the wire, and the date
-// that it carries.
+// that it carries. Every row needs an id. A name or a time that is not as it should
+// be is zero.
 func listed[J interface{ token() (Token, error) }](a *answer) ([]Token, time.Time, error) {
 	var list []J
 	if err := a.decode(&list); err != nil {
@@ -111,9 +112,11 @@ func listed[J interface{ token() (Token, error) }](a *answer) ([]Token, time.Tim
 	tokens := make([]Token, 0, len(list))
 	for _, j := range list {
 		t, err := j.token()
-		if err != nil {
+		if t.ID == "" {
 			return nil, time.Time{}, a.nonsense("in the list of tokens: " + err.Error())
 		}
+		// What else is odd of it is left out. Most rows are other people's, and one
+		// of those must not keep the engine from what is its own.
 		tokens = append(tokens, t)
 	}
 	date, _ := http.ParseTime(a.header.Get("Date")) // zero is what there is to say of a bad one
@@ -158,34 +161,74 @@ func (c *Client) unlisted(ctx context.Context, a *answer, id string) error {
 // notInHeader tells whether r may not stand in an Authorization header.
 func notInHeader(r rune) bool { return r <= ' ' || r > '~' }
 
-// tokenJSON is a token on the wire.
+// tokenJSON is a token on the wire. Its fields are raw, so that one of an odd type
+// does not spoil the list.
 type tokenJSON struct {
 	ID       json.RawMessage `json:"id"` // a number; some versions may quote it
-	Name     string          `json:"name"`
-	Created  string          `json:"createdAt"`
-	Expires  string          `json:"expiringAt"`
-	LastUsed string          `json:"lastAccessedAt"`
+	Name     json.RawMessage `json:"name"`
+	Created  json.RawMessage `json:"createdAt"`
+	Expires  json.RawMessage `json:"expiringAt"`
+	LastUsed json.RawMessage `json:"lastAccessedAt"`
 }
 
-// token reads j.
+// token reads j. With an error comes what could be read of it: without an id where
+// it has none that can be used.
 func (j tokenJSON) token() (Token, error) {
-	t := Token{ID: strings.Trim(string(j.ID), `"`), Name: j.Name}
-	if !isKey(t.ID) {
+	id := strings.Trim(string(j.ID), `"`)
+	if !isKey(id) {
 		return Token{}, errors.New("its id is missing or not a number")
 	}
+	t := Token{ID: id, Name: nameIn(j.Name)}
+	t.LastUsed, _ = timeIn(j.LastUsed) // for people; nothing hangs on it
+	err := t.dated(j.Created, "expiringAt", j.Expires)
 	if t.Name == "" {
-		return Token{}, errors.New("it has no name")
+		err = errors.New("it has no name")
 	}
-	var err error
-	if t.Created, err = parseTime(j.Created); err != nil {
-		return Token{}, fmt.Errorf("its createdAt: %w", err)
+	return t, err
+}
+
+// dated reads when t was made and when it ends, by the field that says so. With an
+// error each time is zero that cannot be read.
+func (t *Token) dated(created json.RawMessage, field string, expires json.RawMessage) (err error) {
+	var e error
+	if t.Created, e = timeIn(created); e != nil {
+		err = fmt.Errorf("its createdAt: %w", e)
 	}
-	if t.Expires, err = parseTime(j.Expires); err != nil {
-		return Token{}, fmt.Errorf("its expiringAt: %w", err)
+	if t.Expires, e = timeIn(expires); e != nil {
+		err = errors.Join(err, fmt.Errorf("its %s: %w", field, e))
 	}
 	t.Expires = unlessNever(t.Expires)
-	t.LastUsed, _ = parseTime(j.LastUsed) // for people; nothing hangs on it
-	return t, nil
+	return err
+}
+
+// mostName bounds what is kept of the name of a token, in bytes. The engine's own
+// names are much shorter.
+const mostName = 255
+
+// nameIn is the name in raw, cut where it is too long, or empty where there is none.
+func nameIn(raw json.RawMessage) string {
+	name := textIn(raw)
+	if len(name) <= mostName {
+		return name
+	}
+	return strings.ToValidUTF8(name[:mostName], "")
+}
+
+// textIn is the string in raw, or empty where it is not one.
+func textIn(raw json.RawMessage) (s string) {
+	_ = json.Unmarshal(raw, &s) // of another type it stays empty
+	return s
+}
+
+// timeIn is the time in raw, zero where that is null or absent.
+func timeIn(raw json.RawMessage) (time.Time, error) {
+	if s := textIn(raw); s != "" {
+		return parseTime(s)
+	}
+	if value := string(raw); value != "" && value != "null" && value != `""` {
+		return time.Time{}, errNotTime
+	}
+	return time.Time{}, nil
 }
 
 // unlessNever is t, or zero where it is how some versions say never.
@@ -213,5 +256,7 @@ func parseTime(s string) (time.Time, error) {
 			return t.UTC(), nil
 		}
 	}
-	return time.Time{}, errors.New("it is not a time as Jira writes them")
+	return time.Time{}, errNotTime
 }
+
+var errNotTime = errors.New("it is not a time as Jira writes them")

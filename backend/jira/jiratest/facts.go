@@ -19,6 +19,7 @@ func Facts() []Fact {
 		{Fact: "a token without expiry has an expiringAt of null", Switch: "Eternal", Tests: []string{"TestHowTokensLook", "TestListOfManyKinds", "TestNewTokenOnTheWire", "TestALeaseWhicheverWayItTurnsOut"}},
 		{Fact: "an id is a number", Switch: "IDString", Tests: []string{"TestHowTokensLook", "TestLifeOfAToken", "TestALeaseWhicheverWayItTurnsOut"}},
 		{Fact: "times end in +00:00", Switch: "TimesNoColon", Tests: []string{"TestHowTokensLook", "TestLifeOfAToken", "TestALeaseWhicheverWayItTurnsOut"}},
+		{Fact: "every row of a list has a name, and times as a mint has them", Switch: "OddRows", Tests: []string{"TestHowTokensLook", "TestHowTokensLookInAnOddList", "TestListOfManyKinds", "TestALeaseWhicheverWayItTurnsOut", "TestOddRowsStopNothing"}},
 		{Fact: "lastAccessedAt lags by about a minute", Switch: "LastAccessedAtOnce", Tests: []string{"TestLastAccessed", "TestLifeOfAToken", "TestListOfManyKinds", "TestALeaseWhicheverWayItTurnsOut"}},
 		{Fact: "a mint is answered with 201", Switch: "PostStatus", Tests: []string{"TestStatuses", "TestLifeOfAToken", "TestALeaseWhicheverWayItTurnsOut"}},
 		{Fact: "the cap is refused with 403", Switch: "CapStatus", Tests: []string{"TestStatuses", "TestDeniedMints", "TestALeaseWhicheverWayItTurnsOut", "TestTheCapOfJira"}},

@@ -91,15 +91,34 @@ func (s *Server) getTokens(q *request) answer {
 	s.prune(q.user.Key)
 	now := s.now()
 	list := []map[string]any{}
+	if s.switches.OddRows {
+		list = oddRows()
+	}
 	for _, k := range s.ordered(q.user.Key) {
 		young := !passed(now, k.created, s.switches.ListLag)
 		gone := !k.deleted.IsZero() && passed(now, k.deleted, s.switches.ListLag)
 		if young || gone || s.switches.ExpiredNotListed && k.expired(now) {
 			continue
 		}
-		list = append(list, s.show(k))
+		shown := s.show(k)
+		if s.switches.OddRows {
+			shown["createdAt"], shown["expiringAt"] = k.created.UnixMilli(), k.expires.UnixMilli()
+		}
+		list = append(list, shown)
 	}
 	return jsonAnswer(http.StatusOK, list)
+}
+
+// oddRows are rows that no client expects, of tokens that no call can find.
+func oddRows() []map[string]any {
+	const first = int64(1) << 60
+	return []map[string]any{
+		{"id": first},
+		{"id": first + 1, "name": nil, "createdAt": nil, "expiringAt": 1772438400000},
+		{"id": first + 2, "name": "", "createdAt": "+12026-03-02T08:15:09.417+00:00", "expiringAt": "never"},
+		{"id": first + 3, "name": map[string]any{"de": "nachts"}, "createdAt": []int{2026, 3, 2}, "lastAccessedAt": true},
+		{"id": first + 4, "name": strings.Repeat("long ", 1000), "expiringAt": "292278994-08-17T07:12:55.807Z"},
+	}
 }
 
 func (s *Server) getToken(q *request) answer {

@@ -151,6 +151,21 @@ func TestHowTokensLook(t *testing.T) {
 	}
 }
 
+// With OddRows the list alone is odd: a token by its id looks as ever.
+func TestHowTokensLookInAnOddList(t *testing.T) {
+	s := newJira(t, jiratest.Options{Switches: jiratest.Switches{OddRows: true}})
+	ci := basic(t, s, "ci")
+	ci.want(201, "POST", patTokens, `{"name":"n","expirationDuration":1}`)
+	list := ci.do("GET", patTokens, "").body
+	if want := `{"createdAt":1772439309417,"expiringAt":1772525709417,"id":412,"name":"n"}]`; !strings.HasSuffix(list, want) || strings.Count(list, `"id":`) != 6 {
+		t.Errorf("listed as %s", list)
+	}
+	id := strconv.FormatInt(s.Tokens("ci")[0].ID, 10)
+	if r := ci.do("GET", patTokens+"/"+id, ""); !strings.Contains(r.body, `"createdAt":"2026-03-02T08:15:09.417+00:00"`) {
+		t.Errorf("shown as %s", r.body)
+	}
+}
+
 func TestLastAccessed(t *testing.T) {
 	s := newJira(t, jiratest.Options{})
 	ci := basic(t, s, "ci")

@@ -24,6 +24,7 @@ type Switches struct {
 	Eternal             string        // how a token without expiry shows expiringAt: "" null, "absent", "9999"
 	IDString            bool          // ids are JSON strings; default: numbers
 	FirstID             int64         // the first token's id, set before the first; 0: 412
+	OddRows             bool          // lists show times as numbers, and rows of a kind that nobody knows before the others
 	TimesNoColon        bool          // times end in +0000; default: +00:00
 	LastAccessedAtOnce  bool          // lastAccessedAt is exact; default: written once a minute
 	PostStatus          int           // status of a mint; 0: 201, else 200
