@@ -312,7 +312,7 @@ func TestBusySaysWhen(t *testing.T) {
 	for _, status := range []int{429, 503} {
 		remove := s.Fault(jiratest.Fault{Do: jiratest.Answer, Status: status, Header: http.Header{"Retry-After": {"3600"}}})
 		c := bearer(t, s, "ci")
-		c.site.pause.roof = time.Hour
+		c.site.pause.roof, c.site.pause.hint = time.Hour, time.Hour
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		s.ResetCalls()
 		_, err := c.Myself(ctx)

@@ -106,7 +106,7 @@ func (s *scripted) count(method string) (n int) {
 func (s *scripted) client(t *testing.T) *Client {
 	t.Helper()
 	site := network(s.answer).site(t)
-	site.pause = pause{floor: 1, roof: time.Microsecond, retry: 1}
+	site.pause = pause{floor: 1, roof: time.Microsecond, hint: time.Microsecond, retry: 1}
 	return site.As(s.login)
 }
 
@@ -553,7 +553,7 @@ func FuzzRetryAfter(f *testing.F) {
 			t.Skip("no pause that the client has")
 		}
 		p := pause{floor: time.Duration(floor), roof: time.Duration(roof)}
-		if wait := p.after(header); wait < p.floor || wait > p.roof+p.roof/4 {
+		if wait := p.after(header, p.roof); wait < p.floor || wait > p.roof+p.roof/4 {
 			t.Errorf("%q between %v and %v is read as %v", header, p.floor, p.roof, wait)
 		}
 	})

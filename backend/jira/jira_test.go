@@ -49,7 +49,7 @@ func newSite(t *testing.T, s *jiratest.Server, o Options) *Site {
 		t.Fatal(err)
 	}
 	t.Cleanup(site.Close)
-	site.pause = pause{floor: time.Millisecond, roof: 5 * time.Millisecond, retry: time.Microsecond}
+	site.pause = pause{floor: time.Millisecond, roof: 5 * time.Millisecond, hint: 5 * time.Millisecond, retry: time.Microsecond}
 	site.gate.SetLongestPause(time.Microsecond)
 	return site
 }

@@ -65,10 +65,17 @@ const (
 type pause struct {
 	floor time.Duration // after a 429, whatever Retry-After says
 	roof  time.Duration // at most, whatever Retry-After says; jitter adds a quarter
+	hint  time.Duration // the same, where the answer says that the site does not work
 	retry time.Duration // before a call is sent a second time; doubles
 }
 
-var defaultPause = pause{floor: time.Second, roof: 5 * time.Minute, retry: 100 * time.Millisecond}
+var defaultPause = pause{floor: time.Second, roof: 5 * time.Minute, hint: longestHint, retry: 100 * time.Millisecond}
+
+// longestHint is how long a site is left alone at most, jitter not counted, because it
+// said when it will work again. A maintenance page names an hour and is gone after a
+// minute. Once Jira is back, a caller that rests between its tries, for a minute at
+// most, has to end tokens within two minutes: this leaves half a minute to do it.
+const longestHint = 20 * time.Second
 
 // do makes call cl until it succeeds, fails for good, or ctx ends, and
 // returns the answer if its status is one of those wanted. Any error is, or
@@ -259,7 +266,7 @@ func (c *Client) fault(a *answer, err error) *Error {
 	}
 	switch {
 	case a.status == http.StatusTooManyRequests:
-		until := time.Now().Add(c.site.pause.after(a.header.Get("Retry-After")))
+		until := time.Now().Add(c.site.pause.after(a.header.Get("Retry-After"), c.site.pause.roof))
 		return &Error{
 			Kind: Busy, Refusing: true, Words: said, Until: until,
 			Advice: "come back after " + until.UTC().Format(time.RFC3339),
@@ -274,7 +281,7 @@ func (c *Client) fault(a *answer, err error) *Error {
 	case a.status >= 500:
 		e := &Error{Kind: Down, Words: said}
 		if wait := a.header.Get("Retry-After"); wait != "" {
-			e.Until = time.Now().Add(c.site.pause.after(wait))
+			e.Until = time.Now().Add(c.site.pause.after(wait, c.site.pause.hint))
 		}
 		return e
 	case a.status >= 300 && a.status < 400:
@@ -329,17 +336,17 @@ func (c *Client) forbidden(a *answer, said string, isHTML bool) *Error {
 	return &Error{Kind: Denied, Refusing: !isHTML, Words: said}
 }
 
-// after is how long to wait after a 429 whose Retry-After was header: seconds
-// or a date, within floor and roof, and a little longer so that not all come
+// after is how long to wait after an answer whose Retry-After was header: seconds
+// or a date, between floor and roof, and a little longer so that not all come
 // back at once.
-func (p pause) after(header string) time.Duration {
+func (p pause) after(header string, roof time.Duration) time.Duration {
 	wait := time.Duration(0)
 	if n, err := strconv.Atoi(header); err == nil {
-		wait = time.Duration(min(max(n, 0), int(p.roof/time.Second))) * time.Second
+		wait = time.Duration(min(max(n, 0), int(roof/time.Second))) * time.Second
 	} else if t, err := http.ParseTime(header); err == nil {
 		wait = time.Until(t)
 	}
-	wait = min(max(wait, p.floor), p.roof)
+	wait = min(max(wait, p.floor), roof)
 	return wait + rand.N(wait/4+1) //nolint:gosec // jitter is no secret
 }
 

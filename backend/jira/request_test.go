@@ -174,6 +174,7 @@ func TestPauses(t *testing.T) {
 		"502":                    {502, "", []span{{100 * ms, 200 * ms}, {200 * ms, 400 * ms}}},
 		"503 with 2":             {503, "2", []span{{2 * s, 2500 * ms}, {2 * s, 2500 * ms}}},
 		"503 with nothing":       {503, "0", []span{{s, 1250 * ms}, {s, 1250 * ms}}},
+		"503 with an hour":       {503, "3600", []span{{20 * s, 25 * s}, {20 * s, 25 * s}}},
 		"429":                    {429, "", []span{{s, 1250 * ms}, {s, 1250 * ms}}},
 		"429 with half a minute": {429, "30", []span{{30 * s, 37500 * ms}, {30 * s, 37500 * ms}}},
 		"429 with an hour":       {429, "3600", []span{{300 * s, 375 * s}, {300 * s, 375 * s}}},
@@ -207,6 +208,35 @@ func TestPauses(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestMaintenanceThatIsOverEarly: a page that names an hour and is gone after 15 s keeps
+// nobody out for longer than the hint is believed.
+func TestMaintenanceThatIsOverEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		over := time.Now().Add(15 * time.Second)
+		jira := network(func(*http.Request) (*http.Response, error) {
+			if time.Now().Before(over) {
+				resp := answered(http.StatusServiceUnavailable, "<html><title>Maintenance</title></html>")
+				resp.Header.Set("Retry-After", "3600")
+				return resp, nil
+			}
+			return answered(http.StatusOK, `{"name":"ci","key":"K1"}`), nil
+		})
+		c := jira.site(t).As(Login{Username: "ci", Token: "s3cret"})
+		for {
+			ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second) // as a reader's
+			_, err := c.Myself(ctx)
+			cancel()
+			if err == nil {
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		if late, most := time.Since(over), longestHint+longestHint/4+time.Second; late > most {
+			t.Errorf("the first call got in %v after the page was gone, want at most %v", late, most)
+		}
+	})
 }
 
 // TestMintThatWasNeverSent is sent again, and no other that had no answer.
@@ -627,7 +657,7 @@ func TestPauseAfter(t *testing.T) {
 		} {
 			var waits []time.Duration
 			for range 100 {
-				waits = append(waits, p.after(header))
+				waits = append(waits, p.after(header, p.roof))
 			}
 			if low, high := slices.Min(waits), slices.Max(waits); low < want || high > want+want/4 || low == high {
 				t.Errorf("%q: from %v to %v, want %v and up to a quarter more", header, low, high, want)
