@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strconv"
@@ -54,10 +55,13 @@ func newSite(t *testing.T, s *jiratest.Server, o Options) *Site {
 	return site
 }
 
-// network answers what is sent over it.
+// network answers what is sent over it, on a connection that there always is.
 type network func(*http.Request) (*http.Response, error)
 
-func (n network) RoundTrip(req *http.Request) (*http.Response, error) { return n(req) }
+func (n network) RoundTrip(req *http.Request) (*http.Response, error) {
+	httptrace.ContextClientTrace(req.Context()).GotConn(httptrace.GotConnInfo{})
+	return n(req)
+}
 
 // site returns a site that is called over n, and pauses as any other.
 func (n network) site(t *testing.T) *Site {

@@ -10,12 +10,13 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -183,13 +184,14 @@ func (c *Client) send(ctx context.Context, cl call) (*answer, *Error) {
 	}
 	ctx, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
+	ctx, connected := traced(ctx)
 	req, err := c.build(ctx, cl)
 	if err != nil {
 		return nil, (&Error{Kind: Denied, Unsent: true, Words: err.Error(), cause: err}).of(cl)
 	}
 	resp, err := c.site.transport.RoundTrip(req)
 	if err != nil {
-		return nil, c.network(cl, err)
+		return nil, c.network(cl, err, !connected.Load())
 	}
 	defer func() { _ = resp.Body.Close() }()
 	c.site.gate.hears(resp.Header)
@@ -240,16 +242,35 @@ func (c *Client) build(ctx context.Context, cl call) (*http.Request, error) {
 	return req.WithContext(ctx), nil
 }
 
-// network says what kind of failure err, from sending cl, is.
-func (c *Client) network(cl call, err error) *Error {
-	e := &Error{Kind: Down, Words: c.login.quote(err.Error(), cl.secret), cause: err}
-	dialing, certificate := (*net.OpError)(nil), (*tls.CertificateVerificationError)(nil)
-	switch {
-	case errors.As(err, &dialing) && (dialing.Op == "dial" || dialing.Op == "proxyconnect"):
-		e.Unsent, e.Advice = true, "check url and proxy_url, and that Vault can reach the site"
+// traced is ctx for one request, and tells whether that has been given a connection to
+// be sent on. Before that nothing of it can have left: not where the dial failed, nor
+// the handshake of TLS, nor a proxy's CONNECT. From then on it may have, whatever the
+// error looks like.
+//
+// The transport looks for another connection only if it is certain that the last one has
+// done nothing, or for a request that changes nothing. So what counts is the last one.
+func traced(ctx context.Context) (context.Context, *atomic.Bool) {
+	connected := &atomic.Bool{}
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { connected.Store(false) },
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	}), connected
+}
+
+// network says what kind of failure err, from sending cl, is. unsent tells that nothing
+// was.
+func (c *Client) network(cl call, err error, unsent bool) *Error {
+	e := &Error{Kind: Down, Unsent: unsent, Words: c.login.quote(err.Error(), cl.secret), cause: err}
+	late := errors.Is(err, context.DeadlineExceeded)
+	switch certificate := (*tls.CertificateVerificationError)(nil); {
 	case errors.As(err, &certificate):
-		e.Unsent, e.Advice = true, "check ca_cert and tls_server_name"
-	case errors.Is(err, context.DeadlineExceeded):
+		e.Advice = "check ca_cert and tls_server_name"
+	case unsent:
+		if late {
+			e.Words = "no connection in time"
+		}
+		e.Advice = "nothing was sent: check url and proxy_url, and that Vault can reach the site"
+	case late:
 		e.Words = "no complete answer in time"
 	}
 	return e.of(cl)

@@ -1,6 +1,7 @@
 package jira
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -8,9 +9,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -239,34 +242,125 @@ func TestMaintenanceThatIsOverEarly(t *testing.T) {
 	})
 }
 
-// TestMintThatWasNeverSent is sent again, and no other that had no answer.
-func TestMintThatWasNeverSent(t *testing.T) {
-	for name, test := range map[string]struct {
-		err  error
-		sent int
-	}{
-		"dial":              {&net.OpError{Op: "dial", Err: errors.New("refused")}, 2},
-		"dial of the proxy": {&net.OpError{Op: "proxyconnect", Err: errors.New("refused")}, 2},
-		"certificate":       {&tls.CertificateVerificationError{Err: errors.New("unknown authority")}, 2},
-		"read":              {&net.OpError{Op: "read", Err: errors.New("reset")}, 1},
-		"write":             {&net.OpError{Op: "write", Err: errors.New("reset")}, 1},
-		"end":               {io.EOF, 1},
+// TestMintThatWasSent is not sent again where it had no answer, however the connection
+// ended.
+func TestMintThatWasSent(t *testing.T) {
+	for name, err := range map[string]error{
+		"dial":        &net.OpError{Op: "dial", Err: errors.New("refused")}, // it would say so of another connection
+		"certificate": &tls.CertificateVerificationError{Err: errors.New("unknown authority")},
+		"read":        &net.OpError{Op: "read", Err: errors.New("reset")},
+		"write":       &net.OpError{Op: "write", Err: errors.New("reset")},
+		"end":         io.EOF,
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				sent := 0
-				jira := network(func(*http.Request) (*http.Response, error) {
-					if sent++; sent == 1 {
-						return nil, test.err
+			sent := 0
+			jira := network(func(*http.Request) (*http.Response, error) {
+				sent++
+				return nil, err
+			})
+			_, _, err := jira.site(t).As(Login{Username: "ci", Token: "s3cret"}).CreateToken(t.Context(), "nightly", 1)
+			if sent != 1 || NothingMade(err) {
+				t.Errorf("%v, after %d calls; nothing made: %v", err, sent, NothingMade(err))
+			}
+		})
+	}
+}
+
+// TestMintThatWasNeverSent is one for which there never was a connection to Jira, whatever
+// it failed for. It is tried again.
+func TestMintThatWasNeverSent(t *testing.T) {
+	answers := func(text string) func(net.Conn) {
+		return func(c net.Conn) {
+			_, _ = http.ReadRequest(bufio.NewReader(c))
+			_, _ = io.WriteString(c, text)
+		}
+	}
+	for name, test := range map[string]struct {
+		url    string // empty: plain HTTP where the listener is
+		proxy  bool   // the listener is one
+		serve  func(net.Conn)
+		unsent bool
+	}{
+		"CONNECT refused with 407":  {"https://jira.invalid", true, answers("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"), true},
+		"CONNECT refused with 502":  {"https://jira.invalid", true, answers("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"), true},
+		"CONNECT answered with 302": {"https://jira.invalid", true, answers("HTTP/1.1 302 Found\r\nLocation: http://login.invalid\r\nContent-Length: 0\r\n\r\n"), true},
+		"CONNECT without an answer": {"https://jira.invalid", true, func(net.Conn) {}, true},
+		"no TLS there":              {"https://{}", false, func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n") }, true},
+		"TLS that breaks off":       {"https://{}", false, func(net.Conn) {}, true},
+		"no answer":                 {"http://{}", false, answers(""), false},
+		"half an answer":            {"http://{}", false, answers("HTTP/1.1 20"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var came atomic.Int32
+			var served sync.WaitGroup
+			served.Go(func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
 					}
-					return answered(http.StatusCreated, `{"id":412,"name":"nightly","rawToken":"x"}`), nil
-				})
-				_, _, err := jira.site(t).As(Login{Username: "ci", Token: "s3cret"}).CreateToken(t.Context(), "nightly", 1)
-				if sent != test.sent || (err == nil) != (sent == 2) || NothingMade(err) {
-					t.Errorf("%v, after %d calls; nothing made: %v", err, sent, NothingMade(err))
+					came.Add(1)
+					test.serve(c)
+					_ = c.Close()
 				}
 			})
+			defer served.Wait()
+			defer func() { _ = l.Close() }()
+			o := Options{URL: strings.ReplaceAll(test.url, "{}", l.Addr().String())}
+			if test.proxy {
+				o.Proxy = &url.URL{Scheme: "http", Host: l.Addr().String()}
+			}
+			_, _, err = newSite(t, nil, o).As(Login{Username: "ci", Token: "s3cret"}).CreateToken(t.Context(), "nightly", 1)
+			wants(t, err, Down)
+			want := int32(1)
+			if test.unsent {
+				want = mostTries
+			}
+			if NothingMade(err) != test.unsent || came.Load() != want {
+				t.Errorf("%v, after %d connections; nothing made: %v", err, came.Load(), NothingMade(err))
+			}
 		})
+	}
+}
+
+// dyingConn takes nothing any more once it is dead.
+type dyingConn struct {
+	net.Conn
+	dead *atomic.Bool
+}
+
+func (c dyingConn) Write(p []byte) (int, error) {
+	if c.dead.Load() {
+		return 0, errors.New("reset")
+	}
+	return c.Conn.Write(p)
+}
+
+// TestMintOnAConnectionThatDied: the transport takes another, and where there is none
+// nothing was sent.
+func TestMintOnAConnectionThatDied(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	var dead atomic.Bool
+	site := newSite(t, s, Options{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		if dead.Load() {
+			return nil, errors.New("refused")
+		}
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return dyingConn{c, &dead}, err
+	}})
+	c := site.As(Login{Username: "ci", Password: password})
+	if _, err := c.Myself(t.Context()); err != nil { // whose connection stays
+		t.Fatal(err)
+	}
+	dead.Store(true)
+	_, _, err := c.CreateToken(t.Context(), "nightly", 1)
+	wants(t, err, Down, "refused", "nothing was sent")
+	if !NothingMade(err) {
+		t.Error("a token may have been made")
 	}
 }
 
