@@ -120,6 +120,7 @@ var (
 	heldDesc      = describe("account_tokens_held", "Tokens of leases and static roles that an account holds.", "account")
 	placesDesc    = describe("account_tokens_most", "Tokens of leases and static roles that an account can hold; absent where there is no end.", "account")
 	shutDesc      = describe("gate_shut_seconds", "How long no call is made to Jira yet; 0 while calls are made.")
+	pausedDesc    = describe("account_paused_seconds", "How long no call is made as an account's user yet, whom Jira limits; absent where it does not.", "account")
 	leftDesc      = describe("jira_rate_limit_remaining", "How many calls Jira last said that a user has left; absent where it limits nobody.")
 	rotationsDesc = describe("rotation_failing", "1 for what could not be rotated when it was last tried.", "of")
 	expiresDesc   = describe("credential_expires_timestamp_seconds", "When a token that the engine logs in with, or a static role hands out, ends in Jira.", "of")
@@ -130,7 +131,7 @@ var (
 
 // Describe is for the library: what Collect may send.
 func (p *present) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{recordsDesc, debtDesc, lateDesc, idleDesc, wholeDesc, heldDesc, placesDesc, shutDesc, leftDesc, rotationsDesc, expiresDesc, tidyDesc, unlistedDesc, tidiedDesc} {
+	for _, d := range []*prometheus.Desc{recordsDesc, debtDesc, lateDesc, idleDesc, wholeDesc, heldDesc, placesDesc, shutDesc, pausedDesc, leftDesc, rotationsDesc, expiresDesc, tidyDesc, unlistedDesc, tidiedDesc} {
 		to <- d
 	}
 }
@@ -167,6 +168,11 @@ func (p *present) Collect(to chan<- prometheus.Metric) {
 		gauge(leftDesc, float64(left))
 	}
 	all, err := b.allAccounts(ctx, b.storage)
+	if c, e := b.loadConfig(ctx, b.storage); e == nil {
+		for name, until := range b.sites.paused(c, all) {
+			gauge(pausedDesc, time.Until(until).Seconds(), name)
+		}
+	}
 	if err == nil {
 		for name, a := range all {
 			gauge(heldDesc, float64(b.ledger.Held(name)), name)

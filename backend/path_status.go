@@ -43,7 +43,7 @@ func (b *backend) pathStatus() *framework.Path {
 					"room":        field(framework.TypeMap, "Of each account: held, and room (-1 for no end). Of each role, as role/<name>: held, and max_leases (0 for as many as its accounts hold)."),
 					"ledger":      field(framework.TypeMap, "whole (it is read), error (why not), intended, issued, owed and ended (records in each state), oldest_debt_seconds, overdue (records for which something is due for more than two minutes), oldest_overdue_seconds, worker_idle_seconds (how long ago the worker last finished a turn)."),
 					"tidy":        field(framework.TypeMap, "The last tidy: state, error, time_finished, orphan_count, lost_count, sibling_count, unlisted_mount_count, other_mount_count."),
-					"limits":      field(framework.TypeMap, "gate_shut_until (no call is made before; empty while calls are made), rate_limit and rate_limit_remaining (what Jira last said of a user's calls; 0 and -1 where it limits nobody)."),
+					"limits":      field(framework.TypeMap, "gate_shut_until (no call is made before; empty while calls are made), paused (by account, until when no call is made as its user, whom Jira limits), rate_limit and rate_limit_remaining (what Jira last said of a user's calls; 0 and -1 where it limits nobody)."),
 				}, &logical.Response{Data: map[string]any{
 					"healthy": false, "reasons": []string{`account "ci-bot": its token expires on 2026-03-09T08:15:09Z and is not replaced: rotate it, or write another`},
 					"jira":        map[string]any{"url": "https://jira.example.com", "version": "10.3.2", "state": "RUNNING", "node": "", "latency_ms": 12, "clock_skew_seconds": 0, "error": ""},
@@ -51,7 +51,7 @@ func (b *backend) pathStatus() *framework.Path {
 					"room":        map[string]any{"ci-bot": map[string]any{"held": 3, "room": 5}, "role/readonly": map[string]any{"held": 3, "max_leases": 0}},
 					"ledger":      map[string]any{"whole": true, "error": "", "intended": 0, "issued": 3, "owed": 0, "ended": 0, "oldest_debt_seconds": 0, "overdue": 0, "oldest_overdue_seconds": 0, "worker_idle_seconds": 4},
 					"tidy":        map[string]any{"state": "Finished", "error": "", "time_finished": "2026-03-02T08:15:09Z", "orphan_count": 0, "lost_count": 0, "sibling_count": 0, "unlisted_mount_count": 0, "other_mount_count": 0},
-					"limits":      map[string]any{"gate_shut_until": "", "rate_limit": 0, "rate_limit_remaining": -1},
+					"limits":      map[string]any{"gate_shut_until": "", "paused": map[string]any{"ci-bot": "2026-03-02T08:19:09Z"}, "rate_limit": 0, "rate_limit_remaining": -1},
 				}}),
 				ForwardPerformanceStandby:   true, // only the active node knows
 				ForwardPerformanceSecondary: true,
@@ -176,7 +176,12 @@ func (b *backend) readStatus(ctx context.Context, req *logical.Request, _ *frame
 	} else if left == 0 {
 		r.wrong("Jira's rate limit is used up: raise it for the engine's users, or read fewer credentials")
 	}
-	r.data["limits"] = map[string]any{"gate_shut_until": until, "rate_limit": limit, "rate_limit_remaining": left}
+	paused := map[string]any{}
+	for name, at := range b.sites.paused(c, accounts) {
+		paused[name] = rfc3339(at)
+		r.wrong("account %q: no call is made as its user before %s, for Jira limits its calls: raise Jira's rate limit for it, or let its tokens' readers call less", name, rfc3339(at))
+	}
+	r.data["limits"] = map[string]any{"gate_shut_until": until, "paused": paused, "rate_limit": limit, "rate_limit_remaining": left}
 	slices.Sort(r.reasons)
 	r.data["healthy"], r.data["reasons"] = len(r.reasons) == 0, append([]string{}, r.reasons...)
 	return &logical.Response{Data: r.data}, nil
@@ -250,7 +255,7 @@ func (b *backend) statusOfCredential(ctx context.Context, req *logical.Request, 
 	if err != nil {
 		why = err.Error()
 		switch {
-		case !running: // Jira's, and told already
+		case !running, jira.Is(err, jira.Busy) && !jira.OfSite(err): // told already, or with the limits
 		case passing(ctx, err):
 			r.wrong("%s: Jira says that it runs, and does not answer: %v", what, err)
 		default:

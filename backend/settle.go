@@ -441,7 +441,8 @@ func (b *backend) rested(r *ledger.Record, err error) error {
 const mostAtOnce = 16
 
 // each calls do for every record, several at a time, until an error halts it. A record
-// that could not be written rests, and the others are done.
+// that could not be written rests, and the others are done. Where the site was down the
+// first goes alone: no other call is let in until that has succeeded.
 func (b *backend) each(log hclog.Logger, records []*ledger.Record, do func(*ledger.Record) error) error {
 	var (
 		mu        sync.Mutex
@@ -450,8 +451,12 @@ func (b *backend) each(log hclog.Logger, records []*ledger.Record, do func(*ledg
 		unwritten int
 		places    = make(chan struct{}, mostAtOnce)
 		all       sync.WaitGroup
+		down      = b.sites.down()
 	)
-	for _, r := range records {
+	for i, r := range records {
+		if i == 1 && down {
+			all.Wait()
+		}
 		places <- struct{}{}
 		mu.Lock()
 		stop := halted

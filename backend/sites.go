@@ -187,6 +187,34 @@ func (s *sites) weather() (shut time.Time, limit, left int, limited bool) {
 	return s.gate.ShutUntil(), limit, left, time.Since(at) < cmp.Or(s.heard, limitHeard)
 }
 
+// down tells whether the site did not answer when it was last called.
+func (s *sites) down() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.gate != nil && s.gate.Down()
+}
+
+// paused is until when no call is made as those of the accounts whose users Jira limits.
+func (s *sites) paused(c *config, accounts map[string]*account) map[string]time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	paused := map[string]time.Time{}
+	note := func(name string, until time.Time) {
+		if time.Until(until) > 0 {
+			paused[name] = until
+		}
+	}
+	for name, have := range s.clients {
+		note(name, have.PausedUntil())
+	}
+	for name, a := range accounts {
+		if a.Type == accountTypeOAuth2 && s.site != nil { // which asks as nobody's user
+			note(name, s.site.GrantPausedUntil(a.grant(c, "")))
+		}
+	}
+	return paused
+}
+
 // close drops idle connections.
 func (s *sites) close() {
 	s.mu.Lock()

@@ -231,7 +231,7 @@ func (w *worker) judge(done []outcome, now time.Time) {
 			delete(w.rests, d.account)
 			worked = true
 			continue
-		case jira.Is(d.err, jira.Down), jira.Is(d.err, jira.Busy):
+		case jira.OfSite(d.err): // an account whose user Jira limits waits alone
 			siteDown = true
 		case jira.Is(d.err, jira.Refused):
 			worked = true // the site does

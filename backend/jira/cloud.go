@@ -145,7 +145,7 @@ func (k *APITokens) Create(ctx context.Context, label string, scopes []string, e
 	if t.Name == "" { // unless it says otherwise
 		t.Name = label
 	}
-	if t.Expires.IsZero() && err == nil {
+	if said := string(made.Expires); said == "" || said == "null" {
 		t.Expires = expiry
 	}
 	switch {

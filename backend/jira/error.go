@@ -44,6 +44,9 @@ type Error struct {
 	Advice string    // what a person can do about it
 	Until  time.Time // Busy: when to come back, zero where nobody said
 	Unsent bool      // the call never left this process
+	// OfLogin tells of a Busy error that the login alone has to wait: Jira limits its
+	// user's calls, or another call with it is under way. Calls of others are taken.
+	OfLogin bool
 	// Refusing tells that Jira itself turned the call away before doing
 	// anything, which a proxy's answer or a lost one cannot tell.
 	Refusing bool
@@ -77,6 +80,13 @@ func (e *Error) Unwrap() error { return e.cause }
 func Is(err error, k Kind) bool {
 	e := (*Error)(nil)
 	return errors.As(err, &e) && e.Kind == k
+}
+
+// OfSite tells whether err says that the site does not work or asks for a pause, which
+// goes for every login.
+func OfSite(err error) bool {
+	e := (*Error)(nil)
+	return errors.As(err, &e) && (e.Kind == Down || e.Kind == Busy && !e.OfLogin)
 }
 
 // NothingMade tells whether it is certain, after err from a call that

@@ -3,6 +3,7 @@ package jira
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -13,10 +14,11 @@ import (
 //
 // After the site was in trouble the Gate opens slowly: one call at a time,
 // then twice as many with each that succeeds. While nothing succeeds it lets one
-// call try every few seconds, and turns the others away.
+// call try every few seconds, and turns the others away, those included that wait.
 //
 // A Gate is safe for concurrent use. Make one with [NewGate].
 type Gate struct {
+	of        string // whose calls it holds back, for its errors: empty of a site
 	mu        sync.Mutex
 	most      int // how many calls may be under way on a good day
 	limit     int // how many may be now: 1 to most
@@ -28,9 +30,10 @@ type Gate struct {
 	rateLimit int // what the site last said of it; see RateLimit
 	rateLeft  int
 	rateAt    time.Time
+	limited   limited // who was limited last
 	opening   *time.Timer
-	urgent    []chan struct{} // waiting to end a credential, in order
-	others    []chan struct{} // waiting for anything else, in order
+	urgent    []chan *Error // waiting to end a credential, in order
+	others    []chan *Error // waiting for anything else, in order
 }
 
 // NewGate returns an open gate that lets at most most calls through at a
@@ -70,10 +73,18 @@ func (g *Gate) ShutUntil() time.Time {
 	return g.shutUntil
 }
 
+// Down tells whether the site did not answer the last calls: one call at a time tries it,
+// and the others are turned away.
+func (g *Gate) Down() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failures >= mostFailures
+}
+
 // enter waits for a place. It fails at once, with a Busy error that says when
-// to come back, if the gate will not open before ctx's deadline, or if it is
-// not urgent and its turn is not likely to come before. Whoever got in must
-// leave.
+// to come back, if the gate will not open before ctx's deadline, if the site is
+// down and this is not the call that tries it, or if it is not urgent and its turn is
+// not likely to come before. Whoever got in must leave.
 func (g *Gate) enter(ctx context.Context, urgent bool) *Error {
 	g.mu.Lock()
 	if deadline, ok := ctx.Deadline(); ok {
@@ -82,7 +93,7 @@ func (g *Gate) enter(ctx context.Context, urgent bool) *Error {
 			return err
 		}
 	}
-	place := make(chan struct{})
+	place := make(chan *Error, 1)
 	if urgent {
 		g.urgent = append(g.urgent, place)
 	} else {
@@ -92,7 +103,10 @@ func (g *Gate) enter(ctx context.Context, urgent bool) *Error {
 	g.mu.Unlock()
 
 	select {
-	case <-place:
+	case turnedAway := <-place:
+		if turnedAway != nil {
+			return turnedAway
+		}
 	case <-ctx.Done():
 	}
 	err := context.Cause(ctx)
@@ -102,6 +116,9 @@ func (g *Gate) enter(ctx context.Context, urgent bool) *Error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !without(&g.urgent, place) && !without(&g.others, place) {
+		if turnedAway := <-place; turnedAway != nil { // at the same moment
+			return turnedAway
+		}
 		g.underWay-- // let in at the same moment
 		g.admit()
 	}
@@ -115,17 +132,13 @@ func (g *Gate) enter(ctx context.Context, urgent bool) *Error {
 // g.mu.
 func (g *Gate) late(deadline time.Time, urgent bool) *Error {
 	until := g.shutUntil
-	down := g.failures >= mostFailures
 	switch {
-	case down && (until.After(deadline) || !urgent && (time.Now().Before(until) || g.underWay > 0)):
-		return &Error{
-			Kind: Busy, Unsent: true, Until: until,
-			Words: fmt.Sprintf("Jira has not answered the last %d calls: come back after %s", g.failures, until.UTC().Format(time.RFC3339)),
-		}
+	case g.failures >= mostFailures && (time.Now().Before(until) || g.underWay > 0):
+		return g.down()
 	case until.After(deadline):
 		return &Error{
 			Kind: Busy, Unsent: true, Until: until,
-			Words: "Jira asked for a pause in calls until " + until.UTC().Format(time.RFC3339),
+			Words: fmt.Sprintf("Jira asked for a pause in calls%s until %s", g.of, until.UTC().Format(time.RFC3339)),
 		}
 	}
 	if urgent || g.underWay < g.limit {
@@ -139,6 +152,14 @@ func (g *Gate) late(deadline time.Time, urgent bool) *Error {
 	return &Error{
 		Kind: Busy, Unsent: true, Until: turn,
 		Words: fmt.Sprintf("%d calls to Jira are under way or wait, and it lets %d through at a time: come back after %s", before+g.underWay, g.limit, turn.UTC().Format(time.RFC3339)),
+	}
+}
+
+// down is why no call is made to a site that does not answer. The caller holds g.mu.
+func (g *Gate) down() *Error {
+	return &Error{
+		Kind: Busy, Unsent: true, Until: g.shutUntil,
+		Words: fmt.Sprintf("Jira has not answered the last %d calls: come back after %s", g.failures, g.shutUntil.UTC().Format(time.RFC3339)),
 	}
 }
 
@@ -173,6 +194,12 @@ func (g *Gate) leave(err *Error, gaveUp bool, took time.Duration) {
 			}
 		}
 		g.shutUntil = later(g.shutUntil, until)
+		if g.failures >= mostFailures {
+			for _, place := range slices.Concat(g.urgent, g.others) {
+				place <- g.down()
+			}
+			g.urgent, g.others = nil, nil
+		}
 	default:
 		g.limit = min(2*g.limit, g.most)
 	}
@@ -187,6 +214,44 @@ const (
 	// unless [Gate.SetLongestPause] says otherwise.
 	LongestPause = 5 * time.Second
 )
+
+// limited is a login whose user Jira limits.
+type limited struct {
+	login     *login
+	at, until time.Time
+}
+
+// severalWithin is how soon after one user another has to be limited until it counts as
+// the site's affair.
+const severalWithin = 5 * time.Second
+
+// judged is err, how a call with l has ended, as it concerns the site. That Jira limits
+// l's user does not, unless it limits another user since a moment ago: then the site is
+// left alone until the first of them may come back, but no longer than it would be if it
+// said that it does not work. The guess is ours, after all.
+func (g *Gate) judged(l *login, err *Error) *Error {
+	if err == nil || err.Kind != Busy || !err.OfLogin {
+		return err
+	}
+	if l.anonymous() { // who is nobody's account
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now, last := time.Now(), g.limited
+	g.limited = limited{l, now, err.Until}
+	if last.login == nil || last.login.sameUser(l) || now.Sub(last.at) > severalWithin || now.After(last.until) {
+		return nil
+	}
+	all := *err
+	all.OfLogin = false
+	for _, until := range []time.Time{last.until, now.Add(longestHint)} {
+		if until.Before(all.Until) {
+			all.Until = until
+		}
+	}
+	return &all
+}
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
@@ -224,7 +289,7 @@ func (g *Gate) admit() {
 }
 
 // without takes place out of queue and tells whether it was there.
-func without(queue *[]chan struct{}, place chan struct{}) bool {
+func without(queue *[]chan *Error, place chan *Error) bool {
 	for i, c := range *queue {
 		if c == place {
 			*queue = append((*queue)[:i], (*queue)[i+1:]...)

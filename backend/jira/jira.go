@@ -104,6 +104,9 @@ type Site struct {
 	pause     pause
 }
 
+// mostCalls is how many calls a site's gate lets through at most.
+const mostCalls = 100
+
 // New returns the site that o describes. It makes no call. The error says
 // what is wrong with o.URL.
 func New(o Options) (*Site, error) {
@@ -144,7 +147,7 @@ func New(o Options) (*Site, error) {
 		// One connection carries all calls under HTTP/2; if it dies without
 		// a word, as behind some firewalls, only a ping shows it.
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
-		MaxIdleConnsPerHost:    100, // the most calls a gate can let through
+		MaxIdleConnsPerHost:    mostCalls,
 		IdleConnTimeout:        60 * time.Second,
 		TLSHandshakeTimeout:    o.Timeout,
 		MaxResponseHeaderBytes: 64 << 10,

@@ -44,7 +44,7 @@ type login struct {
 	headers   atomic.Pointer[http.Header] // of every request; never changed, but exchanged
 	userAgent string
 	byName    bool     // it has a password, and no token
-	turn      *Gate    // lets one call through at a time: who sends the password
+	turn      *Gate    // lets one call through at a time that sends a password, and none while Jira limits the user
 	inBodies  []string // secrets that go in bodies and not in headers, in every spelling
 
 	mu      sync.Mutex // guards Password and Next, and all below
@@ -55,7 +55,13 @@ type login struct {
 }
 
 func newLogin(l Login, userAgent string) *login {
-	made := &login{Login: l, userAgent: userAgent, byName: l.Token == "" && l.Password != "", turn: NewGate(1)}
+	made := &login{Login: l, userAgent: userAgent, byName: l.Token == "" && l.Password != ""}
+	atATime := mostCalls
+	if made.byName {
+		atATime = 1
+	}
+	made.turn = NewGate(atATime)
+	made.turn.of = " of this user"
 	made.write()
 	return made
 }
@@ -67,24 +73,41 @@ func (l *login) anonymous() bool {
 }
 
 // enter waits until the login may be used. It fails without a call when Jira
-// has refused it. A password is sent by one caller at a time: a hundred calls
-// that wait when it turns wrong must not become a hundred wrong passwords.
-// The caller must call the returned leave once the call is judged.
-func (l *login) enter(ctx context.Context, urgent bool) (leave func(), err *Error) {
-	leave = func() {}
-	if l.basic() {
-		if err := l.turn.enter(ctx, urgent); err != nil {
-			return nil, err
-		}
-		began := time.Now()
-		leave = func() { l.turn.leave(nil, false, time.Since(began)) }
+// has refused it, or limits its user for longer than ctx lasts. A password is sent
+// by one caller at a time: a hundred calls that wait when it turns wrong must not
+// become a hundred wrong passwords. The caller must call the returned leave once the
+// call is judged, with how it ended.
+func (l *login) enter(ctx context.Context, urgent bool) (leave func(*Error), err *Error) {
+	if err := l.turn.enter(ctx, urgent); err != nil {
+		err.OfLogin = true
+		return nil, err
 	}
 	if e := l.refused(); e != nil {
-		leave()
+		l.turn.pass()
 		return nil, e
 	}
-	return leave, nil
+	began := time.Now()
+	return func(err *Error) {
+		switch {
+		case err == nil || !err.Unsent:
+			if err != nil && !(err.Kind == Busy && err.OfLogin) {
+				err = nil // it was let in
+			}
+			l.turn.leave(err, false, time.Since(began))
+		default:
+			l.turn.pass()
+		}
+	}, nil
 }
+
+// sameUser tells whether two logins are of one user, as far as that is known.
+func (l *login) sameUser(other *login) bool {
+	return l == other || l.Username != "" && strings.EqualFold(l.Username, other.Username)
+}
+
+// PausedUntil is when the next call with c's login is made, for Jira limits its user.
+// It is in the past, or zero, where Jira does not.
+func (c *Client) PausedUntil() time.Time { return c.login.turn.ShutUntil() }
 
 // refused is why the login may not be used now, or nil.
 func (l *login) refused() *Error {

@@ -84,14 +84,14 @@ func TestPasswordsTurn(t *testing.T) {
 		if _, err := l.enter(ctx, false); err == nil || err.Kind != Busy || !err.Unsent || time.Since(start) != time.Minute {
 			t.Errorf("got %v after %v", err, time.Since(start))
 		}
-		leave()
+		leave(nil)
 		leave, err = l.enter(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		// A page of something before Jira is no word of Jira's on the password.
 		l.judge(&Error{Kind: Refused, Status: 401})
-		leave()
+		leave(nil)
 		if _, err := l.enter(t.Context(), false); err == nil || err.Kind != Refused || !err.Unsent {
 			t.Errorf("a password refused by a proxy: %v", err)
 		}
@@ -100,7 +100,7 @@ func TestPasswordsTurn(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.judge(&Error{Kind: Refused, Refusing: true, Status: 401})
-		leave()
+		leave(nil)
 		time.Sleep(1000 * time.Hour)
 		if _, err := l.enter(t.Context(), false); err == nil || err.Kind != Refused || !err.Unsent {
 			t.Errorf("a refused password: %v", err)
@@ -226,7 +226,7 @@ func TestBearerRest(t *testing.T) {
 				t.Fatalf("got %v, refused: %v", err, refused)
 			}
 			if err == nil {
-				leave()
+				leave(nil)
 			}
 		}
 		enter(false)

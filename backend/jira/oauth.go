@@ -72,7 +72,7 @@ func (s *Site) AccessToken(ctx context.Context, g Grant) (AccessToken, error) {
 		return AccessToken{}, err
 	}
 	a, err := c.do(ctx, cl)
-	s.grants.note(g, c.login, Is(err, Refused))
+	s.grants.note(g, c.login, err)
 	if err != nil {
 		return AccessToken{}, err
 	}
@@ -96,7 +96,7 @@ func (s *Site) RevokeAccessToken(ctx context.Context, revocationURL string, g Gr
 		return err
 	}
 	a, err := c.do(ctx, cl)
-	s.grants.note(g, c.login, Is(err, Refused))
+	s.grants.note(g, c.login, err)
 	switch {
 	case err != nil:
 		return err
@@ -127,11 +127,14 @@ func (s *Site) granted(g Grant, address string, cl *call, more ...string) (*Clie
 	root := *there.base
 	cl.path, root.Path = root.Path, ""
 	there.base, there.address = &root, root.String()
-	if e := s.grants.refused(g); e != nil {
-		return nil, e.of(*cl)
-	}
 	// With no Token and no Password no header tells anything.
 	l := newLogin(Login{Username: g.ClientID}, s.userAgent)
+	if last := s.grants.last(g); last != nil {
+		if e := last.refused(); e != nil {
+			return nil, e.of(*cl)
+		}
+		l.turn = last.turn
+	}
 	l.inBodies = spellings(append(more, g.ClientSecret))
 	return &Client{site: there, login: l}, nil
 }
@@ -225,8 +228,8 @@ func (a *answer) accessToken(g Grant) (AccessToken, error) {
 // are some two thousand; Tomcat takes no more than 8 KiB of headers.
 const mostSecret = 8 << 10
 
-// refusedGrants are the logins of grants that were refused when they were used
-// last, so that the next call knows. The zero value is none.
+// refusedGrants are the logins of grants that were refused, or limited, when they were
+// used last, so that the next call knows. The zero value is none.
 type refusedGrants struct {
 	mu      sync.Mutex
 	byGrant map[Grant]*login
@@ -238,21 +241,19 @@ func (g Grant) key() Grant {
 	return g
 }
 
-// refused is why g may not be used now, or nil.
-func (r *refusedGrants) refused(g Grant) *Error {
+// last is the login that g was refused or limited with, or nil.
+func (r *refusedGrants) last(g Grant) *login {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l := r.byGrant[g.key()]; l != nil {
-		return l.refused()
-	}
-	return nil
+	return r.byGrant[g.key()]
 }
 
-// note remembers g's login l if it was refused, and forgets it otherwise.
-func (r *refusedGrants) note(g Grant, l *login, refused bool) {
+// note remembers g's login l if its call ended with err because it was refused or
+// limited, and forgets it otherwise.
+func (r *refusedGrants) note(g Grant, l *login, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !refused {
+	if !Is(err, Refused) && !Is(err, Busy) {
 		delete(r.byGrant, g.key())
 		return
 	}
@@ -260,4 +261,12 @@ func (r *refusedGrants) note(g Grant, l *login, refused bool) {
 		r.byGrant = map[Grant]*login{}
 	}
 	r.byGrant[g.key()] = l
+}
+
+// GrantPausedUntil is [Client.PausedUntil] of who asks with g.
+func (s *Site) GrantPausedUntil(g Grant) time.Time {
+	if l := s.grants.last(g); l != nil {
+		return l.turn.ShutUntil()
+	}
+	return time.Time{}
 }

@@ -121,22 +121,23 @@ func (c *Client) try(ctx context.Context, cl call) (*answer, *Error) {
 	if err != nil {
 		return nil, err.of(cl)
 	}
-	defer leave()
-	if err := c.site.gate.enter(ctx, cl.urgent); err != nil {
+	defer func() { leave(err) }()
+	if err = c.site.gate.enter(ctx, cl.urgent); err != nil {
 		return nil, err.of(cl)
 	}
 	began := time.Now()
 	if deadline, ok := ctx.Deadline(); ok && cl.once && deadline.Sub(began) < c.site.timeout/2 {
 		c.site.gate.pass()
 		// It would be cut off before Jira can answer, and leave a doubt.
-		return nil, (&Error{Kind: Busy, Unsent: true, Words: "too little time was left to begin: come back later"}).of(cl)
+		err = (&Error{Kind: Busy, Unsent: true, Words: "too little time was left to begin: come back later"}).of(cl)
+		return nil, err
 	}
 	defer func() {
 		if cl.probe {
 			c.site.gate.pass()
 			return
 		}
-		c.site.gate.leave(err, ctx.Err() != nil, time.Since(began))
+		c.site.gate.leave(c.site.gate.judged(c.login, err), ctx.Err() != nil, time.Since(began))
 	}()
 	a, err := c.sendObserved(ctx, cl)
 	if c.login.takesOther(err) {
@@ -289,7 +290,7 @@ func (c *Client) fault(a *answer, err error) *Error {
 	case a.status == http.StatusTooManyRequests:
 		until := time.Now().Add(c.site.pause.after(a.header.Get("Retry-After"), c.site.pause.roof))
 		return &Error{
-			Kind: Busy, Refusing: true, Words: said, Until: until,
+			Kind: Busy, Refusing: true, Words: said, Until: until, OfLogin: a.limitsUser(),
 			Advice: "come back after " + until.UTC().Format(time.RFC3339),
 		}
 	case a.status == http.StatusUnauthorized || a.status == http.StatusForbidden:
@@ -369,6 +370,20 @@ func (p pause) after(header string, roof time.Duration) time.Duration {
 	}
 	wait = min(max(wait, p.floor), roof)
 	return wait + rand.N(wait/4+1) //nolint:gosec // jitter is no secret
+}
+
+// limitsUser tells whether the answer, a 429, is Jira's own, which limits a user's calls.
+// Jira says so in JSON, and names the user, or what he has left. A gateway's is for all.
+func (a *answer) limitsUser() bool {
+	if a.isHTML() || strings.HasPrefix(a.header.Get("Content-Type"), "text/plain") {
+		return false
+	}
+	for name := range a.header {
+		if name == userHeader || strings.HasPrefix(name, "X-Ratelimit-") {
+			return true
+		}
+	}
+	return false
 }
 
 // isHTML tells whether the answer is a page for people, whatever it says it is.

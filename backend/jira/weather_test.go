@@ -100,6 +100,31 @@ func TestAMintThatComesTooLateIsNotBegun(t *testing.T) {
 	}
 }
 
+// Who waits when the site turns out to be down is told so then.
+func TestGateTurnsAwayWhoWaitsForASiteThatIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(mostFailures)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		tries := crowd(ctx, g, mostFailures)
+		waiting := []*guest{come(ctx, g, true), come(ctx, g, false)}
+		for _, v := range tries {
+			if waiting[0].err != nil || waiting[1].err != nil {
+				t.Fatal("turned away early")
+			}
+			v.leave(&Error{Kind: Down, Status: 503})
+		}
+		for _, v := range waiting {
+			if v.in.Load() || v.err == nil || v.err.Kind != Busy || !v.err.Unsent || v.err.OfLogin {
+				t.Errorf("in: %v, %+v", v.in.Load(), v.err)
+			}
+		}
+		if g.underWay != 0 || len(g.urgent)+len(g.others) != 0 {
+			t.Errorf("%d under way, %d wait", g.underWay, len(g.urgent)+len(g.others))
+		}
+	})
+}
+
 // A site that is down is tried by one call every few seconds. The others are told
 // at once, so that an hour's readers do not leave a doubt each.
 func TestGateOfASiteThatIsDown(t *testing.T) {
@@ -128,10 +153,18 @@ func TestGateOfASiteThatIsDown(t *testing.T) {
 		if tried < 100 || tried > 150 {
 			t.Errorf("tried %d times in ten minutes", tried)
 		}
-		// Who ends a credential waits for its turn, and is not turned away.
+		// Who ends a credential is told at once, too, unless it is the one that tries.
 		began := time.Now()
-		if err := g.enter(ctx, true); err != nil || time.Since(began) > LongestPause {
+		if err := g.enter(ctx, true); err == nil || err.Kind != Busy || !err.Unsent || !time.Now().Equal(began) {
+			t.Errorf("%+v after %v", err, time.Since(began))
+		}
+		time.Sleep(LongestPause)
+		began = time.Now()
+		if err := g.enter(ctx, true); err != nil || !time.Now().Equal(began) {
 			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if err := g.enter(ctx, true); err == nil || !time.Now().Equal(began) {
+			t.Errorf("two at a time: %v after %v", err, time.Since(began))
 		}
 		g.leave(nil, false, time.Millisecond)
 		for range 2 {
