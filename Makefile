@@ -3,6 +3,8 @@
 module := vault-plugin-secrets-jira
 lint   := scripts/build-once.sh scripts/tools github.com/golangci/golangci-lint/v2/cmd/golangci-lint -ldflags '-s -w'
 
+govulncheck := scripts/build-once.sh scripts/tools golang.org/x/vuln/cmd/govulncheck -ldflags '-s -w'
+
 # Without the clients of every cloud that Prometheus can find its targets in.
 promtool := scripts/build-once.sh scripts/monitoring github.com/prometheus/prometheus/cmd/promtool -tags remove_all_sd -ldflags '-s -w'
 
@@ -18,7 +20,7 @@ go_build := CGO_ENABLED=0 go build -trimpath -buildvcs=false
 ldflags   = -s -w -buildid= -X $(1)=$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help build check reproducible lint monitoring fmt test fuzz mutants soak bench docs dashboard picture demo dev clean
+.PHONY: help build check reproducible lint vulncheck monitoring fmt test fuzz mutants soak bench docs dashboard picture demo dev clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +29,7 @@ build: ## build bin/vault-plugin-secrets-jira and bin/jira-sim
 	$(go_build) -ldflags '$(call ldflags,$(module)/backend.Version)' -o bin/$(module) ./cmd/$(module)
 	$(go_build) -ldflags '$(call ldflags,main.version)' -o bin/jira-sim ./cmd/jira-sim
 
-check: build reproducible lint monitoring ## all that must hold before a push, but the tests
+check: build reproducible lint vulncheck monitoring ## all that must hold before a push, but the tests
 	go mod verify
 	go mod tidy -diff
 	@for script in scripts/*.sh .ci/run; do bash -n $$script || exit; done
@@ -43,6 +45,12 @@ reproducible: build ## build again in another folder and compare
 
 lint: ## lint and check the format, with the linter pinned in scripts/tools
 	@lint=$$($(lint)) && set -x && "$$lint" config verify && "$$lint" run --allow-parallel-runners && "$$lint" fmt --diff
+
+# The database is a module: all that a run needs is pinned, and comes through Go's module proxy.
+vulncheck: ## look for known vulnerabilities that the code reaches and a newer module fixes, by the database pinned in scripts/vulndb
+	@go mod download -C scripts/vulndb golang.org/x/vulndb && db=$$(go list -C scripts/vulndb -m -f '{{.Dir}}' golang.org/x/vulndb) && \
+	govulncheck=$$($(govulncheck)) && scan=$$(mktemp) && trap 'rm -f "$$scan"' EXIT && \
+	"$$govulncheck" -format json -db "file://$$db/data/osv" ./... >"$$scan" && go run ./scripts/vulncheck <"$$scan"
 
 # Built as promtool was, so that what both are made of is compiled once. Each time, for the cache knows no files outside the module.
 monitoring: export CGO_ENABLED = 0
