@@ -14,10 +14,22 @@ func TestAllows(t *testing.T) {
 		list, role string
 		want       bool
 	}{
-		{"*", "readonly", true}, {"*", "static/legacy", true}, {"readonly", "readonly", true}, {"readonly", "readonly2", false},
-		{"read* deploy", "readonly", true}, {"read* deploy", "deploy", true}, {"read*", "a-read", false}, {"*-ro", "ci-ro", true},
-		{"a*c*e", "abcde", true}, {"a*c*e", "abde", false}, {"a.c", "abc", false}, {"a.*", "abc", false}, {"", "readonly", false},
-		{"static/*", "legacy", false}, {"static/*", "static/legacy", true}, {"legacy", "static/legacy", false},
+		{"*", "readonly", true},
+		{"*", "static/legacy", true},
+		{"readonly", "readonly", true},
+		{"readonly", "readonly2", false},
+		{"read* deploy", "readonly", true},
+		{"read* deploy", "deploy", true},
+		{"read*", "a-read", false},
+		{"*-ro", "ci-ro", true},
+		{"a*c*e", "abcde", true},
+		{"a*c*e", "abde", false},
+		{"a.c", "abc", false},
+		{"a.*", "abc", false},
+		{"", "readonly", false},
+		{"static/*", "legacy", false},
+		{"static/*", "static/legacy", true},
+		{"legacy", "static/legacy", false},
 	} {
 		if got := allows(tt.list, tt.role); got != tt.want {
 			t.Errorf("%q allows %q: %v", tt.list, tt.role, got)

@@ -130,9 +130,14 @@ func TestACopyBesideItsOriginal(t *testing.T) {
 func TestOtherMountIDs(t *testing.T) {
 	e := configured(t, jiratest.Options{})
 	for _, tt := range []struct{ ids, word string }{
-		{"abcde", `"abcde"`}, {"abcdef7", "6 letters"}, {"abc-ef", "6 letters"}, {"abcde1", "6 letters"},
-		{"abcdef,abcdef", "twice"}, {strings.Repeat("x", 1000), "6 letters"},
-		{strings.Repeat("abcdef,", mostMountIDs+1), "the most"}, {e.mount0(), "this mount's own"},
+		{"abcde", `"abcde"`},
+		{"abcdef7", "6 letters"},
+		{"abc-ef", "6 letters"},
+		{"abcde1", "6 letters"},
+		{"abcdef,abcdef", "twice"},
+		{strings.Repeat("x", 1000), "6 letters"},
+		{strings.Repeat("abcdef,", mostMountIDs+1), "the most"},
+		{e.mount0(), "this mount's own"},
 	} {
 		e.refuses(400, logical.UpdateOperation, "config", map[string]any{"other_mount_ids": tt.ids}, "other_mount_ids", tt.word)
 	}

@@ -17,18 +17,24 @@ func TestStatusFindsWhatIsOverdue(t *testing.T) {
 		state string
 		words string
 	}{
-		{"a lease that Vault has lost", jiratest.Fault{Method: "GET", Path: tokensAPI, Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`},
+		{
+			"a lease that Vault has lost",
+			jiratest.Fault{Method: "GET", Path: tokensAPI, Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`},
 			func(e *engine) {
 				e.issue("readonly", nil)
 				e.pass(time.Hour + ledger.Grace + time.Millisecond)
-			}, "issued", "0 intended, which Jira has to be asked for; 1 issued, whose lease is over; 0 ended"},
-		{"a mint without an answer", jiratest.Fault{Method: "GET", Path: tokensAPI, Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`},
+			}, "issued", "0 intended, which Jira has to be asked for; 1 issued, whose lease is over; 0 ended",
+		},
+		{
+			"a mint without an answer",
+			jiratest.Fault{Method: "GET", Path: tokensAPI, Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`},
 			func(e *engine) {
 				e.jira.Fault(jiratest.Fault{Method: "POST", Path: tokensAPI, Nth: 1, Do: jiratest.LoseAnswer})
 				if _, err := e.request(e.t.Context(), "read", "creds/readonly", nil); err == nil {
 					e.t.Fatal("a token was made")
 				}
-			}, "intended", "1 intended, which Jira has to be asked for; 0 issued, whose lease is over; 0 ended"},
+			}, "intended", "1 intended, which Jira has to be asked for; 0 issued, whose lease is over; 0 ended",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := configured(t, jiratest.Options{})

@@ -30,10 +30,10 @@ func (x *readerShares) key(r *Record) uint64 {
 	}
 	var h maphash.Hash
 	h.SetSeed(x.seed)
-	h.WriteString(r.Role) //nolint:errcheck // it never fails
-	h.WriteByte(0)        //nolint:errcheck // it never fails
-	h.WriteByte(kind)     //nolint:errcheck // it never fails
-	h.WriteString(who)    //nolint:errcheck // it never fails
+	_, _ = h.WriteString(r.Role) // it never fails
+	_ = h.WriteByte(0)           // it never fails
+	_ = h.WriteByte(kind)        // it never fails
+	_, _ = h.WriteString(who)    // it never fails
 	return h.Sum64()
 }
 

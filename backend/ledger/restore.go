@@ -52,8 +52,8 @@ func (s *sites) load(ctx context.Context, storage logical.Storage) error {
 
 // see notes the id of r's token, if r was made since its site was restored.
 func (s *sites) see(r *Record) {
-	id, err := strconv.ParseUint(r.TokenID, 10, 64)
-	if err != nil { // Jira Cloud's are no numbers
+	id, ok := number(r.TokenID)
+	if !ok {
 		return
 	}
 	s.mu.Lock()
@@ -65,6 +65,12 @@ func (s *sites) see(r *Record) {
 		s.highest = map[string]uint64{}
 	}
 	s.highest[r.Site] = id
+}
+
+// number is the id of a token where it is one. Jira Cloud's are not.
+func number(tokenID string) (id uint64, ok bool) {
+	id, err := strconv.ParseUint(tokenID, 10, 64)
+	return id, err == nil
 }
 
 // Highest is the highest id of a token that the ledger knows of a site, be its
@@ -88,8 +94,7 @@ func (l *Ledger) Known(site, tokenID string) bool {
 // writes that, and every record that is there now is [Ledger.Doubted] from then
 // on.
 func (l *Ledger) Restored(ctx context.Context, site, tokenID string, highest uint64) (bool, error) {
-	id, err := strconv.ParseUint(tokenID, 10, 64)
-	if !l.Known(site, tokenID) && (err != nil || id > highest) {
+	if id, ok := number(tokenID); !l.Known(site, tokenID) && (!ok || id > highest) {
 		return false, nil
 	}
 	l.sites.mu.Lock()
