@@ -127,8 +127,8 @@ func (a *account) validateAPITokens() error {
 	switch {
 	case a.AccountID == "":
 		return mistakef("account_id is missing: the service account's, as Atlassian's administration shows it")
-	case a.Username != a.AccountID || a.Token != "" || a.Password != "" || a.AllowAdmin || a.Exclusive || a.OwnTokenID != "":
-		return mistakef("username, token, password, allow_admin, exclusive and own_token_id are for type=user: the API tokens of a service account are made with the config's token")
+	case a.Username != a.AccountID || a.Token != "" || a.Password != "" || a.FallbackPassword != "" || a.AllowAdmin || a.Exclusive || a.OwnTokenID != "":
+		return mistakef("username, token, password, fallback_password, allow_admin, exclusive and own_token_id are for type=user: the API tokens of a service account are made with the config's token")
 	case a.service != service{Scopes: a.Scopes}:
 		return mistakef("client_id, client_secret, token_url and revocation_url are for type=oauth2")
 	case a.MaxTokens < 1:

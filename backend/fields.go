@@ -48,7 +48,7 @@ func changeSecret(f fields, field string, to *string) (sent bool, err error) {
 const mostSecret = 4096
 
 // secretFields are the fields whose values no error may repeat.
-var secretFields = []string{"token", "password", "client_key", "client_secret"}
+var secretFields = []string{"token", "password", "client_key", "client_secret", "fallback_password"}
 
 // mostName bounds the name of a resource, in bytes.
 const mostName = 255

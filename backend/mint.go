@@ -42,7 +42,8 @@ type mint struct {
 // next one is taken. The caller says when the mint is over.
 func (b *backend) mint(ctx context.Context, req *logical.Request, name string, increment time.Duration) (*mint, jira.Token, string, error) {
 	var passed []string // the accounts that it did not work for
-	var failed error    // and why
+	again := map[string]bool{}
+	var failed error // and why
 	for {
 		m, err := b.intend(ctx, req, name, increment, passed)
 		if full := (*noRoom)(nil); errors.As(err, &full) && b.settleAccounts(ctx, req, false, full.accounts...) {
@@ -57,6 +58,10 @@ func (b *backend) mint(ctx context.Context, req *logical.Request, name string, i
 		}
 		failed = errors.Join(failed, b.notMinted(ctx, req, m, made, err))
 		b.ledger.Over(m.record.ID)
+		if !made && b.other(ctx, m.record.Account, m.client, err) != nil && !again[m.record.Account] {
+			again[m.record.Account] = true // with the account's other login
+			continue
+		}
 		passed = append(passed, m.record.Account)
 		if made || !jira.Is(err, jira.Refused) && !jira.Is(err, jira.Denied) || len(passed) >= m.pool {
 			return nil, jira.Token{}, "", failed

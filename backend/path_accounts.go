@@ -30,6 +30,9 @@ type account struct {
 
 	AllowedRoles string `json:"allowed_roles,omitempty"` // separated by blanks; empty: all. See consent.go
 
+	// FallbackPassword is what the engine logs in with while Jira refuses the token.
+	FallbackPassword string `json:"fallback_password,omitempty"`
+
 	credential
 	service
 }
@@ -70,6 +73,11 @@ func (b *backend) pathAccounts() *framework.Path {
 			Type:        framework.TypeCommaStringSlice,
 			Description: "Scopes to ask for: READ and WRITE on Data Center, read:jira-work and the like on Cloud, where the credential itself has them. More than these is never handed out. Omitted: what the service account has; of type=cloud_api_token, what the role names.",
 		},
+		"fallback_password": {
+			Type:         framework.TypeString,
+			Description:  "Password of the user, for an account that has a token: the engine logs in with it while Jira refuses the token, for example because somebody deleted it. It is not rotated. Null removes it. Never read back.",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
 		"max_tokens": {
 			Type:        framework.TypeInt,
 			Description: "How many tokens Jira lets the user own (its property atlassian.pats.max.tokens.per.user). One that the engine logs in with, and one kept for its replacement, come out of it.",
@@ -104,13 +112,14 @@ func (b *backend) pathAccounts() *framework.Path {
 				"reviewed_at":     {Type: framework.TypeString, Description: "When that was, RFC 3339 in UTC. Empty before the first."},
 				"user_key":        {Type: framework.TypeString, Description: "Jira's own key of the user, which survives a rename."},
 				"held":            {Type: framework.TypeInt, Description: "How many tokens of leases the account holds."},
+				"has_fallback":    {Type: framework.TypeBool, Description: "The account has a fallback_password."},
 				"room":            {Type: framework.TypeInt, Description: "How many more it can hold; -1 of a service account, which knows no end."},
-			}), "name", "token", "password", "client_secret", "force"),
+			}), "name", "token", "password", "fallback_password", "client_secret", "force"),
 			request: map[string]any{"username": "ci-bot", "token": "@token"},
 			change:  map[string]any{"max_tokens": 20},
 			example: merged(rotationExample(), map[string]any{
 				"type": "user", "username": "ci-bot", "user_key": "JIRAUSER10100", "credential_kind": "token",
-				"max_tokens": 10, "held": 3, "room": 5, "allow_admin": false, "exclusive": false, "allowed_roles": []string{"*"}, "own_token_id": "401", "account_id": "",
+				"max_tokens": 10, "held": 3, "room": 5, "has_fallback": false, "allow_admin": false, "exclusive": false, "allowed_roles": []string{"*"}, "own_token_id": "401", "account_id": "",
 				"review_finding": "", "reviewed_at": "2026-03-02T08:15:09Z",
 				"client_id": "", "token_url": "", "revocation_url": "", "scopes": []string{},
 			}),
@@ -173,6 +182,11 @@ func (a *account) update(f fields) error {
 	if err := a.credential.update(f); err != nil {
 		return err
 	}
+	if raw, sent := f.Raw["fallback_password"]; sent && raw == nil {
+		a.FallbackPassword = ""
+	} else if _, err := changeSecret(f, "fallback_password", &a.FallbackPassword); err != nil {
+		return err
+	}
 	had := a.AccountID
 	if change(f, "account_id", &a.AccountID) && a.Type == accountTypeAPIToken && a.Username == had {
 		a.Username, a.UserKey = a.AccountID, a.AccountID // which it is, on Cloud
@@ -195,8 +209,8 @@ func (a *account) validate() error {
 	case a.Type != accountTypeUser && a.schedule != schedule{Overlap: a.Overlap}:
 		return mistakef("rotation_period, rotation_schedule and what goes with them are for type=user: no documented call rotates what a service account logs in with")
 	case a.Type == accountTypeOAuth2:
-		if a.Username != "" || a.kind() != "" || a.AllowAdmin || a.Exclusive || a.OwnTokenID != "" {
-			return mistakef("username, token, password, allow_admin, exclusive and own_token_id are for type=user: a service account has client_id and client_secret")
+		if a.Username != "" || a.kind() != "" || a.FallbackPassword != "" || a.AllowAdmin || a.Exclusive || a.OwnTokenID != "" {
+			return mistakef("username, token, password, fallback_password, allow_admin, exclusive and own_token_id are for type=user: a service account has client_id and client_secret")
 		}
 		if a.AccountID != "" {
 			return mistakef("account_id is for type=%s", accountTypeAPIToken)
@@ -212,6 +226,8 @@ func (a *account) validate() error {
 		return mistakef("client_id, client_secret, token_url, revocation_url and scopes are for type=oauth2")
 	case a.Username == "":
 		return mistakef("username is missing: the login name of the Jira user")
+	case a.FallbackPassword != "" && a.Token == "":
+		return mistakef("fallback_password is for an account that logs in with a token: remove it with null, or write token")
 	case a.kind() == "":
 		return mistakef("token or password is missing: what the engine logs in with as %q", a.Username)
 	case a.MaxTokens < 1:
@@ -318,7 +334,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 			return nil, err
 		}
 		defer client.Close()
-		if warnings, err = b.verifyAccount(ctx, c, client, a); err != nil {
+		if warnings, err = b.verifyAccount(ctx, c, client, before, a); err != nil {
 			return nil, err
 		}
 		if a.Exclusive && (before == nil || !before.Exclusive) {
@@ -391,7 +407,7 @@ func (b *backend) logsInWithItsOwn(name string) error {
 // tried again for the sake of another field.
 func (b *backend) trialClient(c *config, name string, before, a *account, d *framework.FieldData) (*jira.Client, error) {
 	if before != nil && before.login() == a.login() && !sentCredential(d) {
-		return b.sites.client(c, name, before)
+		return b.sites.primary(c, name, before)
 	}
 	site, err := b.sites.trial(c)
 	if err != nil {
@@ -400,8 +416,8 @@ func (b *backend) trialClient(c *config, name string, before, a *account, d *fra
 	return c.as(site, a)
 }
 
-// verifyAccount asks Jira whether a is right.
-func (b *backend) verifyAccount(ctx context.Context, c *config, client *jira.Client, a *account) (warnings []string, err error) {
+// verifyAccount asks Jira whether a is right. before is nil where it is new.
+func (b *backend) verifyAccount(ctx context.Context, c *config, client *jira.Client, before, a *account) (warnings []string, err error) {
 	if a.Type == accountTypeOAuth2 {
 		return b.verifyService(ctx, c, client.Site(), a)
 	}
@@ -411,12 +427,16 @@ func (b *backend) verifyAccount(ctx context.Context, c *config, client *jira.Cli
 	if c.cloud() {
 		return nil, mistakef("Jira Cloud has no personal access tokens: with deployment=cloud an account is of type=oauth2, or cloud_api_token")
 	}
-	return nil, b.verifyUser(ctx, client, c, a)
+	checked := "" // the fallback password that was, and need not be sent again
+	if before != nil && before.UserKey == a.UserKey {
+		checked = before.FallbackPassword
+	}
+	return nil, b.verifyUser(ctx, client, c, a, checked)
 }
 
 // verifyUser asks Jira whether a, which is a user, is right, and takes over into a
-// what it says of him.
-func (b *backend) verifyUser(ctx context.Context, client *jira.Client, c *config, a *account) error {
+// what it says of them.
+func (b *backend) verifyUser(ctx context.Context, client *jira.Client, c *config, a *account, checked string) error {
 	u, err := client.Myself(ctx)
 	if err != nil {
 		return fmt.Errorf("checking the %s: %w", a.kind(), err)
@@ -433,6 +453,15 @@ func (b *backend) verifyUser(ctx context.Context, client *jira.Client, c *config
 	}
 	if err := a.ownsItsToken(ctx, client); err != nil {
 		return err
+	}
+	if a.FallbackPassword != "" && a.FallbackPassword != checked {
+		u, err := client.As(a.fallback().login()).Myself(ctx)
+		if err != nil {
+			return fmt.Errorf("checking the fallback_password: %w", err)
+		}
+		if u.Key != a.UserKey {
+			return mistakef("the fallback_password belongs to %q, not to %q", u.Name, a.Username)
+		}
 	}
 	if c.Version == "" { // Jira did not tell it when the config was written
 		if _, err := versionOf(ctx, client); err != nil {
@@ -510,6 +539,7 @@ func (b *backend) readAccount(ctx context.Context, req *logical.Request, d *fram
 		"own_token_id":    a.OwnTokenID,
 		"account_id":      a.AccountID,
 		"held":            b.ledger.Held(name),
+		"has_fallback":    a.FallbackPassword != "",
 		"room":            b.room(name, a),
 		"client_id":       a.ClientID,
 		"token_url":       a.TokenURL,

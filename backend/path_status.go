@@ -100,6 +100,9 @@ func (b *backend) works(ctx context.Context, s logical.Storage, name string, a *
 			_, err = client.Myself(ctx)
 		}
 	}
+	if err == nil && b.sites.onFallback(name, a) {
+		err = mistakef("Jira refuses its token, and the engine logs in with fallback_password: rotate the account with rotate-account, or write another token")
+	}
 	if passing(ctx, err) { // and tells nothing of the next call
 		return err
 	}

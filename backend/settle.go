@@ -88,6 +88,10 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 	owed = nil
 	if len(lost)+len(over) > 0 {
 		tokens, date, err := client.TokensDated(ctx)
+		if other := b.other(ctx, slices.Concat(lost, over)[0].Account, client, err); other != nil {
+			client = other
+			tokens, date, err = client.TokensDated(ctx)
+		}
 		if err != nil {
 			if !halts(err) { // else the account rests
 				for _, r := range slices.Concat(lost, over) {
@@ -260,14 +264,7 @@ func (b *backend) end(ctx context.Context, log hclog.Logger, s logical.Storage, 
 	case credentialTypeOAuth2: // nobody but its holder has it
 		return nil
 	}
-	var err error
-	if !b.certain(client, r) {
-		err = b.endNamed(ctx, log, client, r)
-	} else if k := client.APITokens(); k != nil {
-		err = k.Delete(ctx, r.TokenID, r.Name)
-	} else {
-		err = client.DeleteToken(ctx, r.TokenID)
-	}
+	err := b.endToken(ctx, log, client, r)
 	if client.APITokens() != nil {
 		return err
 	}
@@ -279,12 +276,29 @@ func (b *backend) end(ctx context.Context, log hclog.Logger, s logical.Storage, 
 				return nil
 			}
 		}
-		return err
+		if other := b.other(ctx, r.Account, client, err); other != nil {
+			client = other
+			err = b.endToken(ctx, log, client, r)
+		}
+		if err != nil {
+			return b.endWithoutLogin(ctx, log, s, r, err)
+		}
 	}
 	if r.Kept == ledger.KeptOwn && isRetired(r.Account) {
 		return nil // nobody is left to look with
 	}
 	return b.sweep(ctx, log, s, client, r.Account)
+}
+
+// endToken ends the token of r as client, and nothing else.
+func (b *backend) endToken(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record) error {
+	if !b.certain(client, r) {
+		return b.endNamed(ctx, log, client, r)
+	}
+	if k := client.APITokens(); k != nil {
+		return k.Delete(ctx, r.TokenID, r.Name)
+	}
+	return client.DeleteToken(ctx, r.TokenID)
 }
 
 // certain tells whether the id of r's token is no other's at client's site. It may be if

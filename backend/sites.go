@@ -31,9 +31,29 @@ type client struct {
 	login jira.Login
 }
 
-// client returns the client that calls c's site as account a, which is
-// called name.
+// client returns the client that calls c's site as account a, which is called name. While
+// Jira refuses its token, that is one with its fallback password, if it has one.
 func (s *sites) client(c *config, name string, a *account) (*jira.Client, error) {
+	first, err := s.primary(c, name, a)
+	if err != nil || a.FallbackPassword == "" || !first.Refused() {
+		return first, err
+	}
+	return s.primary(c, name+fallbackMark, a.fallback())
+}
+
+// fallbackMark ends the name under which an account's second login is kept. No account
+// can have it.
+const fallbackMark = "/fallback"
+
+// fallback is a as it logs in with its fallback password.
+func (a *account) fallback() *account {
+	second := *a
+	second.Token, second.Password, second.FallbackPassword, second.rotated = "", a.FallbackPassword, "", rotated{}
+	return &second
+}
+
+// primary is client with a's own login, be it refused.
+func (s *sites) primary(c *config, name string, a *account) (*jira.Client, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	site, err := s.current(c)
@@ -83,7 +103,15 @@ func (s *sites) retired(name string, r *retired) (*jira.Client, error) {
 	defer s.mu.Unlock()
 	login := r.Config.loginOf(&r.Account)
 	if have, ok := s.clients[name]; ok && have.login == login {
-		return have.Client, nil
+		if r.Account.FallbackPassword == "" || !have.Refused() {
+			return have.Client, nil
+		}
+		if second, ok := s.clients[name+fallbackMark]; ok {
+			return second.Client, nil
+		}
+		second := r.Account.fallback().login()
+		s.clients[name+fallbackMark] = client{have.As(second), have.site, second}
+		return s.clients[name+fallbackMark].Client, nil
 	}
 	site := s.site
 	if site == nil || s.config != r.Config {
@@ -109,6 +137,15 @@ func (s *sites) forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.clients, name)
+	delete(s.clients, name+fallbackMark)
+}
+
+// onFallback tells whether account name is called with its fallback password now.
+func (s *sites) onFallback(name string, a *account) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have, ok := s.clients[name]
+	return ok && a.FallbackPassword != "" && have.Refused()
 }
 
 // forgetAdmin is forget for all that log in with the config's own credential.

@@ -82,6 +82,13 @@ func Is(err error, k Kind) bool {
 	return errors.As(err, &e) && e.Kind == k
 }
 
+// OfLogin tells whether err concerns the login alone: Jira refuses it, or limits its user.
+// Another login may fare better.
+func OfLogin(err error) bool {
+	e := (*Error)(nil)
+	return errors.As(err, &e) && (e.Kind == Refused || e.Kind == Busy && e.OfLogin)
+}
+
 // OfSite tells whether err says that the site does not work or asks for a pause, which
 // goes for every login.
 func OfSite(err error) bool {

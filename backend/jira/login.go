@@ -125,6 +125,9 @@ func (l *login) refused() *Error {
 	return &e
 }
 
+// Refused tells whether Jira has refused c's login, and no call is made with it now.
+func (c *Client) Refused() bool { return c.login.refused() != nil }
+
 // forGood tells whether the refusal stands until the credential is written
 // again: it is Jira's own word about a password, whose wrong tries it counts.
 // The caller holds l.mu.
