@@ -32,6 +32,8 @@ import (
 //   - the lease of an access token ends without a call to Jira, and its record is
 //     gone when the token has ended;
 //   - no lease turns irrevocable;
+//   - what no lease holds survives a move, a reload and a step-down: an account that logs in
+//     with a token of the engine's own goes on;
 //   - once nothing has failed for two minutes, no token has outlived its lease by
 //     more than that.
 //
@@ -91,8 +93,9 @@ type model struct {
 	skew  atomic.Int64  // what Jira's clock is ahead of the true one, in ns
 	wire  *network
 	disk  *disk
-	vault *logical.StaticSystemView
+	vault *modelVault
 	login map[string]any // of the account
+	owns  bool           // the account logs in with a token that the engine has minted
 
 	node     *node // the active one
 	nodes    int
@@ -167,7 +170,7 @@ func (l *kept) String() string { return fmt.Sprint("lease ", l.number) }
 func newModel(t *rapid.T) *model {
 	m := &model{
 		T: t, trace: &trace{}, began: time.Now(), wire: newNetwork(), disk: &disk{},
-		vault:   &logical.StaticSystemView{DefaultLeaseTTLVal: testDefaultTTL, MaxLeaseTTLVal: testMaxTTL, PluginEnvironment: &logical.PluginEnvironment{VaultVersion: "1.21.1"}},
+		vault:   &modelVault{StaticSystemView: &logical.StaticSystemView{DefaultLeaseTTLVal: testDefaultTTL, MaxLeaseTTLVal: testMaxTTL, PluginEnvironment: &logical.PluginEnvironment{VaultVersion: "1.21.1"}}},
 		results: make(chan result, 1000),
 		pace:    rapid.SampledFrom([]float64{1, 0.5, 1.5}).Draw(t, "pace of Vault's tries"),
 	}
@@ -211,6 +214,9 @@ func newModel(t *rapid.T) *model {
 	if m.unclear {
 		t.Fatal("the engine could not be configured")
 	}
+	if m.kind == modelPATs && rapid.Bool().Draw(t, "login by a token of the engine's own") && m.login["token"] != nil {
+		m.owns = m.write("rotate-account/ci-bot", nil)
+	}
 	m.sick = time.Time{}
 	return m
 }
@@ -251,13 +257,19 @@ func (m *model) step() func(*rapid.T) {
 		{"a late call", 1, m.late},
 		{"a sibling", 3, m.sibling},
 		{"a tidy", 1, m.tidy},
+		{"a move", 1, m.move},
+		{"a reload", 1, m.reload},
 	} {
 		actions[a.name] = a.do
 		names = append(names, slices.Repeat([]string{a.name}, a.weight)...)
 	}
 	action := evenly(names)
 	return func(t *rapid.T) {
-		actions[action.Draw(t, "what happens")]()
+		do := actions[action.Draw(t, "what happens")]
+		if m.vault.tainted.Load() { // no request reaches the mount but revokes
+			do = actions[evenly([]string{"a move", "a move", "a revoke", "time", "time", "a fault", "an outage", "storage fails", "a crash", "a pause", "the old node", "a reload"}).Draw(t, "what happens to a tainted mount")]
+		}
+		do()
 		if m.outages--; m.outages == 0 {
 			m.say("Jira and storage work again")
 			m.works()
@@ -492,6 +504,69 @@ func (m *model) noneLeft(began time.Time, calls int) {
 	if left := m.left(began); left > 0 && !m.forced && m.calls() > calls {
 		m.Fatal("a token is called ended, and what was made with it works")
 	}
+}
+
+// modelVault is Vault as the engine sees it.
+type modelVault struct {
+	*logical.StaticSystemView
+
+	tainted atomic.Bool
+}
+
+// Tainted tells whether Vault has begun to move the mount, and is not done.
+func (v *modelVault) Tainted() bool { return v.tainted.Load() }
+
+// move has the operator move the mount. Vault taints it, makes a periodic call, and revokes
+// one lease after the other. If that fails the mount stays tainted, else it goes on.
+func (m *model) move() {
+	m.vault.tainted.Store(true)
+	for _, l := range m.leases {
+		l.asked = append(l.asked, m.node)
+	}
+	if _, ok, _ := m.ask(m.node, "move: the periodic call", logical.Request{Operation: logical.RollbackOperation}, 90*time.Second); !ok {
+		return
+	}
+	for _, l := range slices.Clone(m.leases) {
+		if l.running { // Vault's own queue has it
+			return
+		}
+		_, ok, err := m.ask(m.node, fmt.Sprintf("move: revoke %v", l), l.request(logical.RevokeOperation), 0)
+		if !ok || err != nil {
+			return
+		}
+		if m.kind != modelAccess && m.live(l) {
+			m.Fatal("a token is called ended that works")
+		}
+		m.drop(l)
+	}
+	m.say("the mount is moved")
+	m.vault.tainted.Store(false)
+}
+
+// reload has Vault close the engine and start it anew: on this node, as for an update of the
+// plugin, or on another, as when it steps down or is sealed. A reload has a deadline.
+func (m *model) reload() {
+	n, how := m.node, evenly([]string{"reload", "step down"}).Draw(m.T, "how")
+	m.say("%s", how)
+	ctx, cancel := context.WithCancel(context.Background())
+	if how == "reload" {
+		if m.vault.tainted.Load() { // see docs/reliability.md, what is not covered
+			cancel()
+			return
+		}
+		ctx, cancel = context.WithTimeout(context.Background(), 90*time.Second)
+	}
+	defer cancel()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		n.Cleanup(ctx)
+	}()
+	select {
+	case <-closed:
+	case <-n.stopped:
+	}
+	n.stop(dead)
 }
 
 // queue has Vault revoke l until that succeeds.
@@ -1000,7 +1075,8 @@ func (m *model) tidy() {
 func (m *model) tokens() map[string]jiratest.Token {
 	tokens := map[string]jiratest.Token{}
 	for _, t := range m.jira.Tokens("") {
-		if _, sibling := m.made[t.ID]; strings.HasPrefix(t.Name, "vault-") && !sibling {
+		own := strings.HasSuffix(t.Name, "-own") && m.made[t.ID].IsZero()
+		if _, sibling := m.made[t.ID]; strings.HasPrefix(t.Name, "vault-") && !sibling && !own {
 			tokens[strconv.FormatInt(t.ID, 10)] = t
 		}
 	}
@@ -1163,6 +1239,13 @@ func (m *model) end() {
 	m.node.clock.Store(0)
 	m.wire.deliverLate()
 	m.tick()
+	for tries := 0; m.vault.tainted.Load(); tries++ {
+		if tries == 10 {
+			m.Fatal("the mount cannot be moved any more")
+		}
+		m.pass(time.Minute)
+		m.move()
+	}
 	for tries := 0; m.unclear; tries++ {
 		if tries == 5 {
 			m.Fatal("the engine cannot be configured any more")
@@ -1193,6 +1276,21 @@ func (m *model) end() {
 	}
 	m.periodic = time.Now().Add(7 * 24 * time.Hour) // nothing may depend on it
 	m.pass(ledger.LateLanding + 2*time.Hour)
+	if m.owns { // what no lease holds has survived it all, and goes with its account
+		for tries := 0; !m.remove("roles/readonly", nil) || !m.remove(m.principal(), nil); tries++ {
+			if tries == 5 {
+				m.Fatal("the account cannot be deleted")
+			}
+			m.pass(time.Hour)
+		}
+		m.pass(time.Hour)
+		for _, t := range m.jira.Tokens("ci-bot") {
+			if strings.HasPrefix(t.Name, "vault-") && m.made[t.ID].IsZero() {
+				m.say("token %d, %s", t.ID, t.Name)
+				m.Fatal("a token of the engine's own is left")
+			}
+		}
+	}
 	for _, prefix := range []string{ledgerPrefix, retiredPrefix} {
 		for _, key := range m.stored(prefix) {
 			entry, err := m.disk.Get(context.Background(), key)
