@@ -65,11 +65,9 @@ func (b *backend) guard(log hclog.Logger, f func() error) (err error) {
 
 var errPanic = errors.New("internal error: the engine's log has the details")
 
-// HandleRequest is the framework's, but for a secret that is no plain value:
-// the framework's error would repeat it, and errors lie in the clear in Vault's
-// audit log.
+// HandleRequest is the framework's, but for fields that [backend.checkInput] refuses.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
-	if err := checkSecrets(req); err != nil {
+	if err := b.checkInput(req); err != nil {
 		return nil, coded(err)
 	}
 	return b.Backend.HandleRequest(ctx, req)
@@ -78,20 +76,10 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 // HandleExistenceCheck is the framework's, as [backend.HandleRequest] is. Vault
 // calls it before a write, and takes another type of error from it for a 400.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checked, exists bool, err error) {
-	if err := checkSecrets(req); err != nil {
+	if err := b.checkInput(req); err != nil {
 		return false, false, errutil.UserError{Err: err.Error()}
 	}
 	return b.Backend.HandleExistenceCheck(ctx, req)
-}
-
-func checkSecrets(req *logical.Request) error {
-	for _, field := range secretFields {
-		switch req.Data[field].(type) {
-		case []any, map[string]any:
-			return mistakef("%s is not a single value: was it given twice?", field)
-		}
-	}
-	return nil
 }
 
 func hasUnknownFields(req *logical.Request, d *framework.FieldData) bool {

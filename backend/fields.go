@@ -34,21 +34,11 @@ func changeSecret(f fields, field string, to *string) (sent bool, err error) {
 		return false, nil
 	}
 	*to = strings.TrimRight(*to, "\r\n") // files end with a line break, which no credential does
-	switch {
-	case *to == "":
+	if *to == "" {
 		return true, mistakef("%s is empty: a credential can be replaced, not cleared", field)
-	case len(*to) > mostSecret:
-		return true, mistakef("%s is longer than %d bytes: was the right file given?", field, mostSecret)
 	}
-	return true, nil
+	return true, checkText(field, *to)
 }
-
-// mostSecret bounds a credential, in bytes: more does not fit into a header
-// that Jira's server reads.
-const mostSecret = 4096
-
-// secretFields are the fields whose values no error may repeat.
-var secretFields = []string{"token", "password", "client_key", "client_secret", "fallback_password"}
 
 // mostName bounds the name of a resource, in bytes.
 const mostName = 255

@@ -122,7 +122,7 @@ func secretsIn(data map[string]any) (secrets []string) {
 			}
 		}
 	}
-	for _, field := range secretFields {
+	for _, field := range []string{"token", "password", "client_key", "client_secret"} {
 		collect(data[field])
 		delete(rest, field)
 	}

@@ -77,7 +77,7 @@ func TestAccountThatCannotWork(t *testing.T) {
 		{"an administrator", map[string]any{"username": "jira-admin", "token": e.pat("jira-admin")}, "administers Jira"},
 		{"the config's own user", map[string]any{"username": "jira-admin", "token": e.pat("jira-admin"), "allow_admin": true}, "config's own"},
 		{"another account's user", map[string]any{"username": "release-bot", "token": e.pat("release-bot")}, `account "other" already`},
-		{"a line break in the token", map[string]any{"username": "ci-bot", "token": token + "\n" + token}, "no Jira token has"},
+		{"a line break in the token", map[string]any{"username": "ci-bot", "token": token + "\n" + token}, "a line break"},
 	} {
 		e.in(tt.name, func(e *engine) {
 			e.refuses(400, logical.UpdateOperation, "accounts/ci-bot", tt.data, tt.words)
