@@ -48,39 +48,51 @@ func credentialFields(of string) map[string]*framework.FieldSchema {
 	}
 }
 
-// update takes over what was sent.
-func (c *credential) update(f fields) error {
+// update takes over what was sent. A token or password that a rotation has replaced, or
+// that one is about to bring, is not: stale is its kind, and all that is of the credential
+// stays. With force it is taken.
+func (c *credential) update(f fields) (stale string, err error) {
 	before := *c
 	c.schedule.update(f)
 	newToken, err := changeSecret(f, "token", &c.Token)
 	if err != nil {
-		return err
+		return "", err
 	}
 	newPassword, err := changeSecret(f, "password", &c.Password)
 	if err != nil {
-		return err
+		return "", err
 	}
 	switch {
 	case newToken && newPassword:
-		return mistakef("token and password together: give the one that the engine shall log in with")
+		return "", mistakef("token and password together: give the one that the engine shall log in with")
 	case newToken:
 		c.Password = ""
 		if strings.ContainsFunc(c.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return mistakef("token holds a space or another character that no Jira token has: was more than the token copied?")
+			return "", mistakef("token holds a space or another character that no Jira token has: was more than the token copied?")
 		}
 	case newPassword:
 		c.Token = ""
 	}
+	sent, inUse := c.Token+c.Password, before.Token+before.Password // one of each is empty
+	force := forced(f.FieldData)
+	if (newToken || newPassword) && sent != inUse && !force && (before.Replaced.has(sent) || sent == before.Next) {
+		stale = c.kind()
+		c.Token, c.Password = before.Token, before.Password
+	}
 	// What is stored may be an id of Cloud's, in which a colon is usual.
 	if change(f, "username", &c.Username) && (strings.Contains(c.Username, ":") || strings.TrimSpace(c.Username) != c.Username) {
-		return mistakef("username holds a colon, or a space at its start or end: no login name does") // it may hold a password, too
+		return "", mistakef("username holds a colon, or a space at its start or end: no login name does") // it may hold a password, too
 	}
 	sameLogin := c.Token == before.Token && c.Password == before.Password
 	if !sameLogin || c.Username != before.Username {
 		c.UserKey = "" // until Jira has told it
 	}
 	if !sameLogin {
-		c.rotated = rotated{} // which is ended, as nobody keeps it any more
+		// What the engine has made is ended, as nobody keeps it any more.
+		c.rotated = rotated{Replaced: before.Replaced.without(sent)}
+	}
+	if stale != "" { // its id came with it
+		return stale, nil
 	}
 	if !change(f, "own_token_id", &c.OwnTokenID) && c.Token != before.Token {
 		c.OwnTokenID = ""
@@ -88,7 +100,7 @@ func (c *credential) update(f fields) error {
 	if c.OwnTokenID != before.OwnTokenID && c.RecordID == "" {
 		c.Expires = 0 // until Jira has told it
 	}
-	return nil
+	return "", nil
 }
 
 // validateKept refuses what cannot work of a user's credential, whatever Jira says.
@@ -103,9 +115,9 @@ func (c *credential) validateKept() error {
 }
 
 // sentCredential tells whether a request brings a token, a password or a client
-// secret, be it the same as before.
-func sentCredential(d *framework.FieldData) bool {
-	return d.Raw["token"] != nil || d.Raw["password"] != nil || d.Raw["client_secret"] != nil
+// secret, be it the one in use. One that is stale was not taken, so it does not count.
+func sentCredential(d *framework.FieldData, stale string) bool {
+	return stale == "" && (d.Raw["token"] != nil || d.Raw["password"] != nil || d.Raw["client_secret"] != nil)
 }
 
 // begun notes when a credential that was written became the one in use.

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"math"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -11,9 +12,10 @@ import (
 
 // mostListed bounds how many values the list of a field can have. A record of the ledger
 // holds the project roles of its user, and has to stay small; a pool of accounts can be
-// large.
+// large, and so can the list of the roles that may use an account.
 func mostListed(field string) int {
-	if field == "accounts" {
+	switch field {
+	case "accounts", "allowed_roles", "allow_admin_roles":
 		return 1000
 	}
 	return 100
@@ -28,8 +30,8 @@ func mostBytes(field string) int {
 		return 4096
 	case "url", "proxy_url", "token_url", "revocation_url", "username_template", "email_template", "display_name_template":
 		return 4096
-	case "metadata": // which has a lower bound of its own, and another text
-		return 4096
+	case "metadata": // which has a bound of its own
+		return math.MaxInt
 	}
 	return 255
 }
@@ -89,7 +91,7 @@ func checkField(field string, schema *framework.FieldSchema, raw any) error {
 	case schema.Type == framework.TypeInt:
 		return mistakef("%s is not a whole number", field)
 	case schema.Type == framework.TypeDurationSecond:
-		return mistakef("%s is not a duration of zero or more: write seconds, or a number with s, m, h or d", field)
+		return mistakef("%s is not a duration, or is negative: write seconds, or a number with s, m, h or d", field)
 	default:
 		return mistakef("%s is not of the type %s", field, schema.Type)
 	}

@@ -49,6 +49,8 @@ type rotated struct {
 	PreviousID      string `json:"previous_id,omitempty"`       // the ledger's, of the token before
 	PreviousTokenID string `json:"previous_token_id,omitempty"` // Jira's, of one that was brought
 	PreviousEnd     int64  `json:"previous_end,omitempty"`      // when that has to go; 0: there is none
+
+	Replaced replaced `json:"replaced,omitempty"`
 }
 
 // keeper looks after one credential: what the engine logs in with as an account, or
@@ -325,6 +327,9 @@ func (k *keeper) finish(ctx context.Context, req *logical.Request, have *credent
 		c.PreviousID, c.PreviousTokenID, c.PreviousEnd = c.RecordID, c.OwnTokenID, 0
 		if c.PreviousID+c.PreviousTokenID != "" {
 			c.PreviousEnd = now.Add(c.overlap()).Unix()
+		}
+		if k.role == "" { // a static role's nobody can write
+			c.Replaced = c.Replaced.with(c.Token)
 		}
 		c.Token, c.RecordID, c.TokenID, c.OwnTokenID = c.Next, c.NextID, r.TokenID, ""
 		c.Next, c.NextID = "", ""

@@ -15,7 +15,7 @@ import (
 // account can give another of it any name. So only the operator says which mounts there
 // are beside this one. Which ids were this one's own is stored.
 
-// mostMountIDs bounds the ids of other mounts, and those that were this one's own.
+// mostMountIDs bounds the ids that were once this mount's own.
 const mostMountIDs = 100
 
 // mountIDs are the ids of mounts that names can bear.
@@ -104,9 +104,6 @@ func (b *backend) validateOthers(ctx context.Context, s logical.Storage, c *conf
 		return err
 	}
 	ids := strings.Fields(c.OtherMountIDs)
-	if len(ids) > mostMountIDs {
-		return mistakef("other_mount_ids has %d ids, and %d is the most", len(ids), mostMountIDs)
-	}
 	for i, id := range ids {
 		switch {
 		case !ledger.IsMountID(id):

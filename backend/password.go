@@ -96,6 +96,7 @@ func (k *keeper) changed(ctx context.Context, s logical.Storage, next string) er
 		if c.Next != next {
 			return errAmended
 		}
+		c.Replaced = c.Replaced.with(c.Password)
 		c.Password, c.Next, c.NextAt = next, "", 0
 		c.Since, c.RotatedAt = now, now
 		return nil

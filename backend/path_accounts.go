@@ -167,25 +167,25 @@ func (b *backend) pathListAccounts() *framework.Path {
 	}
 }
 
-// update takes over what was sent.
-func (a *account) update(f fields) error {
+// update takes over what was sent. stale is as in [credential.update].
+func (a *account) update(f fields) (stale string, err error) {
 	change(f, "type", &a.Type)
 	change(f, "max_tokens", &a.MaxTokens)
 	change(f, "allow_admin", &a.AllowAdmin)
 	change(f, "exclusive", &a.Exclusive)
 	if err := changeRoles(f, "allowed_roles", &a.AllowedRoles); err != nil {
-		return err
+		return "", err
 	}
 	if _, sent := f.Raw["allowed_roles"]; sent && a.AllowedRoles == "" {
-		return mistakef("allowed_roles is empty: no role could use the account; name some, or write * for all")
+		return "", mistakef("allowed_roles is empty: no role could use the account; name some, or write * for all")
 	}
-	if err := a.credential.update(f); err != nil {
-		return err
+	if stale, err = a.credential.update(f); err != nil {
+		return "", err
 	}
 	if raw, sent := f.Raw["fallback_password"]; sent && raw == nil {
 		a.FallbackPassword = ""
 	} else if _, err := changeSecret(f, "fallback_password", &a.FallbackPassword); err != nil {
-		return err
+		return "", err
 	}
 	had := a.AccountID
 	if change(f, "account_id", &a.AccountID) && a.Type == accountTypeAPIToken && a.Username == had {
@@ -193,14 +193,14 @@ func (a *account) update(f fields) error {
 	}
 	change(f, "client_id", &a.ClientID)
 	if _, err := changeSecret(f, "client_secret", &a.ClientSecret); err != nil {
-		return err
+		return "", err
 	}
 	change(f, "token_url", &a.TokenURL)
 	change(f, "revocation_url", &a.RevocationURL)
 	scopes := strings.Fields(a.Scopes)
 	change(f, "scopes", &scopes)
 	a.Scopes = strings.Join(strings.Fields(strings.Join(scopes, " ")), " ")
-	return nil
+	return stale, nil
 }
 
 // validate refuses what cannot work, whatever Jira says.
@@ -314,8 +314,9 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		return nil, err
 	}
 	var warnings []string
+	var stale string
 	err = revise(ctx, b, req, accountsPrefix+name, fmt.Sprintf("account %q", name), func(a, before *account) (agrees func() (bool, error), err error) {
-		if err := a.update(fields{d, before == nil}); err != nil {
+		if stale, err = a.update(fields{d, before == nil}); err != nil {
 			return nil, err
 		}
 		if err := a.validate(); err != nil {
@@ -329,7 +330,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		if err != nil {
 			return nil, err
 		}
-		client, err := b.trialClient(c, name, before, a, d)
+		client, err := b.trialClient(c, name, before, a, sentCredential(d, stale))
 		if err != nil {
 			return nil, err
 		}
@@ -379,7 +380,10 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	if sentCredential(d) {
+	if stale != "" {
+		warnings = append(warnings, notTaken(stale))
+	}
+	if sentCredential(d, stale) {
 		b.rotations.judge(name, nil, b.now()) // what failed was of another
 		b.sites.forget(name)                  // so that a login which Jira had refused is tried again
 	}
@@ -403,10 +407,10 @@ func (b *backend) logsInWithItsOwn(name string) error {
 }
 
 // trialClient returns a client for checking a before it is stored. A login
-// that was not sent again is the one in use: what Jira has refused of it is not
+// that was not sent is the one in use: what Jira has refused of it is not
 // tried again for the sake of another field.
-func (b *backend) trialClient(c *config, name string, before, a *account, d *framework.FieldData) (*jira.Client, error) {
-	if before != nil && before.login() == a.login() && !sentCredential(d) {
+func (b *backend) trialClient(c *config, name string, before, a *account, sent bool) (*jira.Client, error) {
+	if before != nil && before.login() == a.login() && !sent {
 		return b.sites.primary(c, name, before)
 	}
 	site, err := b.sites.trial(c)

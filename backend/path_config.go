@@ -186,13 +186,13 @@ type config struct {
 	Version string     `json:"version"` // Jira's; empty where it was not told
 }
 
-// update takes over what was sent.
-func (c *config) update(f fields) error {
+// update takes over what was sent. stale is as in [credential.update].
+func (c *config) update(f fields) (stale string, err error) {
 	change(f, "url", &c.URL)
 	change(f, "ca_cert", &c.CACert)
 	change(f, "client_cert", &c.ClientCert)
 	if change(f, "client_key", &c.ClientKey) && c.ClientKey == "" && c.ClientCert != "" {
-		return mistakef("client_key is empty: clear client_cert with it, or give the certificate's key")
+		return "", mistakef("client_key is empty: clear client_cert with it, or give the certificate's key")
 	}
 	change(f, "tls_server_name", &c.TLSServerName)
 	change(f, "tls_min_version", &c.TLSMinVersion)
@@ -205,7 +205,7 @@ func (c *config) update(f fields) error {
 	change(f, "verify_connection", &c.VerifyConnection)
 	change(f, "password_policy", &c.PasswordPolicy)
 	if err := changeRoles(f, "allow_admin_roles", &c.AllowAdminRoles); err != nil {
-		return err
+		return "", err
 	}
 	others := strings.Fields(c.OtherMountIDs)
 	change(f, "other_mount_ids", &others)
@@ -279,8 +279,9 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		return nil, err
 	}
 	var warnings []string
+	var stale string
 	err := revise(ctx, b, req, configKey, "config", func(c, before *config) (agrees func() (bool, error), err error) {
-		if err := c.update(fields{d, before == nil}); err != nil {
+		if stale, err = c.update(fields{d, before == nil}); err != nil {
 			return nil, err
 		}
 		if err := c.validate(); err != nil {
@@ -293,7 +294,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		if _, err := b.password(ctx, c); err != nil {
 			return nil, err
 		}
-		if warnings, err = b.verifyConfig(ctx, req.Storage, before, c, d); err != nil {
+		if warnings, err = b.verifyConfig(ctx, req.Storage, before, c, sentCredential(d, stale)); err != nil {
 			return nil, err
 		}
 		another := before != nil && !before.Admin.sameUser(&c.Admin)
@@ -324,7 +325,10 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	if err != nil {
 		return nil, err
 	}
-	if sentCredential(d) {
+	if stale != "" {
+		warnings = append(warnings, notTaken(stale))
+	}
+	if sentCredential(d, stale) {
 		b.rotations.judge(adminAccount, nil, b.now()) // what failed was of another
 		b.sites.forgetAdmin()                         // so that a login which Jira had refused is tried again
 	}
@@ -335,8 +339,8 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 
 // trialAdmin returns a client for checking c's admin, if there is one, at site. As in
 // trialClient, a login that is in use there, and was not sent again, is that one.
-func (b *backend) trialAdmin(site *jira.Site, before, c *config, d *framework.FieldData) (*jira.Client, error) {
-	if before == nil || before.cloud() || before.URL != c.URL || c.Admin.kind() == "" || before.Admin.login() != c.Admin.login() || sentCredential(d) {
+func (b *backend) trialAdmin(site *jira.Site, before, c *config, sent bool) (*jira.Client, error) {
+	if before == nil || before.cloud() || before.URL != c.URL || c.Admin.kind() == "" || before.Admin.login() != c.Admin.login() || sent {
 		return site.As(c.Admin.login()), nil
 	}
 	client, err := b.admin(before)
@@ -348,7 +352,7 @@ func (b *backend) trialAdmin(site *jira.Site, before, c *config, d *framework.Fi
 
 // verifyConfig asks Jira whether c is right, and takes over into c what it
 // says of itself and of the admin.
-func (b *backend) verifyConfig(ctx context.Context, s logical.Storage, before, c *config, d *framework.FieldData) (warnings []string, err error) {
+func (b *backend) verifyConfig(ctx context.Context, s logical.Storage, before, c *config, sent bool) (warnings []string, err error) {
 	if c.TLSSkipVerify {
 		warnings = append(warnings, "tls_skip_verify is set: whoever can get between Vault and Jira can read every token")
 	}
@@ -377,7 +381,7 @@ func (b *backend) verifyConfig(ctx context.Context, s logical.Storage, before, c
 		w, err := b.verifyOrgKey(ctx, s, site, c)
 		return append(warnings, w...), err
 	}
-	admin, err := b.trialAdmin(site, before, c, d)
+	admin, err := b.trialAdmin(site, before, c, sent)
 	if err != nil {
 		return nil, err
 	}

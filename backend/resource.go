@@ -137,11 +137,11 @@ func (b *backend) storeRevised(ctx context.Context, s logical.Storage, key strin
 	return true, store(ctx, s, key, v)
 }
 
-// forceField is the schema of force, of a delete.
+// forceField is the schema of force, of a delete, and of a write of a credential.
 func forceField() *framework.FieldSchema {
 	return &framework.FieldSchema{
 		Type:        framework.TypeBool,
-		Description: "For a delete: first end every token that stands in its way, whatever their leases say. What Jira does not end now the engine goes on trying to end, and keeps what it takes to log in, sealed, until then.",
+		Description: "For a delete: first end every token that stands in its way, whatever their leases say. What Jira does not end now the engine goes on trying to end, and keeps what it takes to log in, sealed, until then. For a write: take a token or a password although a rotation has replaced it.",
 		Query:       true,
 	}
 }
