@@ -413,7 +413,7 @@ func (b *backend) trialClient(c *config, name string, before, a *account, sent b
 	if before != nil && before.login() == a.login() && !sent {
 		return b.sites.primary(c, name, before)
 	}
-	site, err := b.sites.trial(c)
+	site, err := b.sites.trialOf(c, before, a)
 	if err != nil {
 		return nil, err
 	}

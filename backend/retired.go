@@ -73,7 +73,8 @@ func (b *backend) retire(ctx context.Context, s logical.Storage, name string, id
 	return to, nil
 }
 
-// retiredClient returns the client that calls its site as retired account name.
+// retiredClient returns the client that calls its site as retired account name: as the
+// current config says, where that is of the same site.
 // Where its user is an account again, that one's login is the better one, and so is
 // the config's of now where it is what the account logs in with: who wrote it has
 // had it checked.
@@ -85,7 +86,9 @@ func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name str
 	if r == nil {
 		return nil, fmt.Errorf("what retired account %q logs in with is lost: end its tokens in Jira by hand, tokens/ with account=%s lists them", name, name)
 	}
-	if c, err := load[config](ctx, &b.decoded, s, configKey); err == nil && c != nil && c.URL == r.Config.URL {
+	var now *config
+	if c, err := load[config](ctx, &b.decoded, s, configKey); err == nil && c != nil && r.isAt(c) {
+		now = c
 		// Users anybody may end who administers Jira, tokens only he whose they are.
 		if strings.HasPrefix(name, adminAccount) && c.Admin.kind() != "" && (len(b.ledger.Own(name)) == 0 || c.Admin.sameUser(&r.Account.credential)) {
 			return b.admin(c)
@@ -97,7 +100,12 @@ func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name str
 			r = &retired{*c, r.Account} // with the organisation's key of now
 		}
 	}
-	return b.sites.retired(name, r)
+	return b.sites.retired(name, now, r)
+}
+
+// isAt tells whether r's tokens are in the Jira that c is of.
+func (r *retired) isAt(c *config) bool {
+	return c.URL == r.Config.URL && c.cloud() == r.Config.cloud()
 }
 
 // dropRetired removes what a retired account logs in with once it looks after

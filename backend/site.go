@@ -73,6 +73,15 @@ func (c *config) site(gate *jira.Gate, dial dial, observe func(method string, st
 	return site, nil
 }
 
+// way is what c says of how Jira is called, and nothing else.
+func (c *config) way() config {
+	return config{
+		URL: c.URL, CACert: c.CACert, ClientCert: c.ClientCert, ClientKey: c.ClientKey,
+		TLSServerName: c.TLSServerName, TLSMinVersion: c.TLSMinVersion, TLSSkipVerify: c.TLSSkipVerify,
+		ProxyURL: c.ProxyURL, RequestTimeout: c.RequestTimeout,
+	}
+}
+
 // proxy is nil where the environment decides.
 func (c *config) proxy() (*url.URL, error) {
 	if c.ProxyURL == "" {

@@ -27,8 +27,9 @@ type sites struct {
 
 type client struct {
 	*jira.Client
-	site  *jira.Site
-	login jira.Login
+	site   *jira.Site
+	config config // of the site, where it is a retired account's own
+	login  jira.Login
 }
 
 // client returns the client that calls c's site as account a, which is called name. While
@@ -67,7 +68,7 @@ func (s *sites) primary(c *config, name string, a *account) (*jira.Client, error
 		if err != nil {
 			return nil, err
 		}
-		next := client{as, site, login}
+		next := client{Client: as, site: site, login: login}
 		if ok && follows(have.login, login) && have.URL() == site.URL() {
 			// A login that Jira has refused stays refused; an organisation's key, whose
 			// URL is the gateway's, nobody locks out. A password that is being changed
@@ -96,39 +97,50 @@ func follows(now, login jira.Login) bool {
 	return same && login.Password != "" && (login.Password == now.Password || login.Password == now.Next)
 }
 
-// retired returns the client for account name, which was deleted, and whose
-// site may be another than the current one.
-func (s *sites) retired(name string, r *retired) (*jira.Client, error) {
+// retired returns the client for account name, which was deleted, with the login that r
+// has. now is the current config if it is of the same Jira, which is then called as now
+// says; where it is nil the way is r's own.
+func (s *sites) retired(name string, now *config, r *retired) (*jira.Client, error) {
+	first, err := s.retiredPrimary(name, now, r)
+	if err != nil || r.Account.FallbackPassword == "" || !first.Refused() {
+		return first, err
+	}
+	return s.retiredPrimary(name+fallbackMark, now, &retired{r.Config, *r.Account.fallback()})
+}
+
+// retiredPrimary is retired with r's own login, be it refused.
+func (s *sites) retiredPrimary(name string, now *config, r *retired) (*jira.Client, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	login := r.Config.loginOf(&r.Account)
-	if have, ok := s.clients[name]; ok && have.login == login {
-		if r.Account.FallbackPassword == "" || !have.Refused() {
-			return have.Client, nil
-		}
-		if second, ok := s.clients[name+fallbackMark]; ok {
-			return second.Client, nil
-		}
-		second := r.Account.fallback().login()
-		s.clients[name+fallbackMark] = client{have.As(second), have.site, second}
-		return s.clients[name+fallbackMark].Client, nil
+	have := s.clients[name]
+	site, err := have.site, error(nil)
+	switch {
+	case now != nil:
+		site, err = s.current(now)
+	case site == nil || have.config != r.Config:
+		site, err = r.Config.site(s.gateFor(&r.Config), s.dial, s.observe)
 	}
-	site := s.site
-	if site == nil || s.config != r.Config {
-		var err error
-		if site, err = r.Config.site(s.gateFor(&r.Config), s.dial, s.observe); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, err
+	}
+	login := r.Config.loginOf(&r.Account)
+	if have.site == site && have.login == login {
+		return have.Client, nil
+	}
+	next := client{site: site, login: login}
+	if now == nil {
+		next.config = r.Config
+	}
+	if have.Client != nil && have.login == login && have.URL() == site.URL() {
+		next.Client = have.At(site) // what Jira has refused stays refused
+	} else if next.Client, err = r.Config.as(site, &r.Account); err != nil {
+		return nil, err
 	}
 	if s.clients == nil {
 		s.clients = map[string]client{}
 	}
-	as, err := r.Config.as(site, &r.Account)
-	if err != nil {
-		return nil, err
-	}
-	s.clients[name] = client{as, site, login}
-	return as, nil
+	s.clients[name] = next
+	return next.Client, nil
 }
 
 // forget drops what is known of an account's login, so that one that Jira had
@@ -160,7 +172,7 @@ func (s *sites) forgetAdmin() {
 }
 
 // trial returns c's site for checking c before it is stored. It shares the
-// gate with the current site where it is the same Jira. The caller closes it.
+// gate with the current site only where it goes the same way. The caller closes it.
 func (s *sites) trial(c *config) (*jira.Site, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,6 +180,17 @@ func (s *sites) trial(c *config) (*jira.Site, error) {
 		return s.site, nil
 	}
 	return c.site(s.gateFor(c), s.dial, s.observe)
+}
+
+// trialOf returns c's site for checking account a before it is stored. An account that
+// names other addresses than before has a gate of its own: whether they answer says
+// nothing of the site. The caller closes it.
+func (s *sites) trialOf(c *config, before, a *account) (*jira.Site, error) {
+	addresses := service{TokenURL: a.TokenURL, RevocationURL: a.RevocationURL}
+	if before != nil && addresses == (service{TokenURL: before.TokenURL, RevocationURL: before.RevocationURL}) || addresses == (service{}) {
+		return s.trial(c)
+	}
+	return c.site(s.newGate(c), s.dial, s.observe)
 }
 
 // of returns c's site, to be asked as nobody.
@@ -195,12 +218,17 @@ func (s *sites) current(c *config) (*jira.Site, error) {
 	return site, nil
 }
 
-// gateFor returns the gate before c's Jira: the one there is, or a new one
-// where it is another Jira's. The caller holds s.mu.
+// gateFor returns the gate before c's Jira: the one there is, or a new one where c
+// goes another way. What is refused or lost on that way says nothing of this one. The
+// caller holds s.mu.
 func (s *sites) gateFor(c *config) *jira.Gate {
-	if s.gate != nil && s.config.URL == c.URL {
+	if s.gate != nil && s.config.way() == c.way() {
 		return s.gate
 	}
+	return s.newGate(c)
+}
+
+func (s *sites) newGate(c *config) *jira.Gate {
 	gate := jira.NewGate(c.MaxConcurrentRequests)
 	if s.pause != 0 {
 		gate.SetLongestPause(s.pause)
