@@ -51,6 +51,11 @@ func (s *service) grant(c *config, scopes string) jira.Grant {
 	}
 }
 
+// addresses are those that s names, and nothing else.
+func (s *service) addresses() service {
+	return service{TokenURL: s.TokenURL, RevocationURL: s.RevocationURL}
+}
+
 // validate refuses what cannot work, whatever Jira says.
 func (s *service) validate() error {
 	switch {

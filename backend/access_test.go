@@ -103,10 +103,10 @@ func (e *engine) revokeWith(lease *logical.Response) error {
 func TestAnAccessTokenThatCanBeRevoked(t *testing.T) {
 	o := jiratest.Options{Switches: jiratest.Switches{RevocationPath: "/rest/oauth2/latest/revoke"}}
 	e, a := serviceAccount(t, o, nil)
-	e.refuses(400, logical.UpdateOperation, "accounts/reporting", map[string]any{"revocation_url": "ftp://nowhere"}, "revocation_url")
-	resp, err := e.request(t.Context(), logical.UpdateOperation, "accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + "/nowhere"})
+	e.refuses(400, logical.UpdateOperation, "accounts/reporting", map[string]any{"revocation_url": "ftp://nowhere", "confirm_destination": true}, "revocation_url")
+	resp, err := e.request(t.Context(), logical.UpdateOperation, "accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + "/nowhere", "confirm_destination": true})
 	e.failed(502, resp, err, "trying revocation_url")
-	e.write("accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + "/rest/oauth2/latest/revoke"})
+	e.write("accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + "/rest/oauth2/latest/revoke", "confirm_destination": true})
 	lease := e.issue("report", nil)
 	if lease.Data["revocable"] != true || len(lease.Warnings) != 0 {
 		t.Errorf("answered %v, with %v", lease.Data, lease.Warnings)
@@ -146,7 +146,7 @@ func TestAnAccessTokenThatNobodyReceived(t *testing.T) {
 	for _, why := range []string{"it is wider than the role", "its record cannot be written"} {
 		t.Run(why, func(t *testing.T) {
 			e, _ := serviceAccount(t, jiratest.Options{Switches: jiratest.Switches{RevocationPath: address}}, nil)
-			e.write("accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + address})
+			e.write("accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + address, "confirm_destination": true})
 			before := len(e.jira.AccessTokens())
 			writes := 0
 			fail := func(op, key string) error {
@@ -236,8 +236,8 @@ func TestServiceAccountsThatCannotBe(t *testing.T) {
 		{"accounts/x", map[string]any{"type": "oauth2", "client_id": "c", "client_secret": "s", "username": "u"}, "are for type=user"},
 		{"accounts/ci-bot", map[string]any{"client_id": "c"}, "are for type=oauth2"},
 		{"accounts/reporting", map[string]any{"type": "user", "username": "ci-bot", "client_id": nil}, "type"},
-		{"accounts/reporting", map[string]any{"token_url": "http://jira.example.com/token"}, "plain http"},
-		{"accounts/reporting", map[string]any{"token_url": "https://u:p@jira.example.com/token"}, "token_url"},
+		{"accounts/reporting", map[string]any{"token_url": "http://jira.example.com/token", "confirm_destination": true}, "plain http"},
+		{"accounts/reporting", map[string]any{"token_url": "https://u:p@jira.example.com/token", "confirm_destination": true}, "token_url"},
 		{"accounts/reporting", map[string]any{"scopes": "ADMIN"}, "scope"},
 		{"accounts/reporting", map[string]any{"client_secret": ""}, "replaced, not cleared"},
 		{"roles/x", map[string]any{"credential_type": "oauth2", "accounts": "ci-bot"}, "needs one of type oauth2"},
@@ -274,7 +274,7 @@ func TestACheckOfAnAccessToken(t *testing.T) {
 func TestACheckRevokesItsAccessToken(t *testing.T) {
 	o := jiratest.Options{Switches: jiratest.Switches{RevocationPath: "/rest/oauth2/latest/revoke"}}
 	e, _ := serviceAccount(t, o, nil)
-	e.write("accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + "/rest/oauth2/latest/revoke"})
+	e.write("accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + "/rest/oauth2/latest/revoke", "confirm_destination": true})
 	before := len(e.jira.AccessTokens())
 	e.must(logical.UpdateOperation, "roles/report/check", nil)
 	made := e.jira.AccessTokens()[before:]
@@ -401,7 +401,7 @@ func TestCloudIDThatIsNotFound(t *testing.T) {
 func TestAServiceAccountWhoseTokensLive(t *testing.T) {
 	const address = "/rest/oauth2/latest/revoke"
 	e, _ := serviceAccount(t, jiratest.Options{Switches: jiratest.Switches{RevocationPath: address}}, nil)
-	e.write("accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + address})
+	e.write("accounts/reporting", map[string]any{"revocation_url": e.jira.URL() + address, "confirm_destination": true})
 	lease := e.issue("report", nil)
 	b := e.jira.AddServiceAccount(jiratest.ServiceAccount{Name: "other"})
 	for _, data := range []map[string]any{

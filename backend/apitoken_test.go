@@ -38,7 +38,7 @@ func apiTokens(t *testing.T, switches jiratest.Switches) (*engine, jiratest.Serv
 func apiTokensAtAnotherAddress(t *testing.T) *engine {
 	t.Helper()
 	e, _ := apiTokens(t, jiratest.Switches{})
-	e.write("config", map[string]any{"url": "https://jira.acme.example", "cloud_id": e.jira.CloudID()})
+	e.write("config", map[string]any{"url": "https://jira.acme.example", "cloud_id": e.jira.CloudID(), "confirm_destination": true})
 	return e
 }
 
@@ -219,7 +219,7 @@ func TestAnOrganisationsKeyThatWasRefused(t *testing.T) {
 func TestASiteOfAPITokensThatIsRenamed(t *testing.T) {
 	e, _ := apiTokens(t, jiratest.Switches{})
 	lease := e.issue("ci-read", nil)
-	renamed := map[string]any{"url": "https://acme2.atlassian.net", "cloud_id": e.jira.CloudID()}
+	renamed := map[string]any{"url": "https://acme2.atlassian.net", "cloud_id": e.jira.CloudID(), "confirm_destination": true}
 	remove := e.jira.Fault(jiratest.Fault{Method: "GET", Path: "/users/", Nth: 2, Times: -1, Do: jiratest.Answer, Status: 200, Body: "[]"}) // the first checks the key
 	e.refuses(400, logical.UpdateOperation, "config", renamed, "is not there", "vault lease revoke")
 	remove()

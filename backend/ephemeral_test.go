@@ -335,7 +335,7 @@ func TestConfigStaysWhileThrowAwayUsersLive(t *testing.T) {
 	_, token := other.Mint("jira-admin", "made by hand", 0)
 	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": other.URL(), "token": token},
 		"url cannot be changed", fmt.Sprintf("user %q is not there", lease.Data["username"]), "vault lease revoke -sync -prefix jira/creds/deploy/")
-	e.write("config", map[string]any{"url": strings.Replace(e.jira.URL(), "127.0.0.1", "localhost", 1)})
+	e.write("config", map[string]any{"url": strings.Replace(e.jira.URL(), "127.0.0.1", "localhost", 1), "confirm_destination": true})
 	e.revoke(lease.Secret)
 	if people := e.people(); len(people) != 0 {
 		t.Errorf("left are %v", people)

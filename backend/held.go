@@ -205,6 +205,11 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 				}
 			}
 		}
+		if key == configKey {
+			if err := b.keepDestination(ctx, req.Storage); err != nil {
+				return err
+			}
+		}
 		return remove(ctx, &b.decoded, req.Storage, key)
 	}()
 	if err != nil {
@@ -395,6 +400,19 @@ func (b *backend) usersAt(ctx context.Context, req *logical.Request, c *config) 
 		return ids, nil
 	}
 	return append(ids, own...), b.listedAt(ctx, req, admin, adminAccount, own)
+}
+
+// nothingToLookUp refuses another site while there are tokens that would have to be
+// looked up there, which a write that calls nobody cannot do.
+func (b *backend) nothingToLookUp(ctx context.Context, req *logical.Request) error {
+	if err := b.ledgerIsWhole(); err != nil {
+		return err
+	}
+	ids := b.withOwn("")
+	if len(ids) == 0 {
+		return nil
+	}
+	return fmt.Errorf("with verify_connection=false the engine does not ask whether its %d tokens are there; write with verify_connection=true, or end them first: %w", len(ids), b.whatIsHeld(ctx, req, "", ids))
 }
 
 // allThere is aliveAt for all accounts, and usersAt.

@@ -40,8 +40,9 @@ type account struct {
 func (b *backend) pathAccounts() *framework.Path {
 	fields := credentialFields("the user")
 	maps.Copy(fields, map[string]*framework.FieldSchema{
-		"name":  nameField("account"),
-		"force": forceField(),
+		"name":                nameField("account"),
+		"force":               forceField(),
+		"confirm_destination": confirmField("token_url or revocation_url"),
 		"type": {
 			Type:          framework.TypeString,
 			Description:   "What the account is: user, a Jira user; oauth2, a service account of Jira 11 or newer or of Jira Cloud, for access tokens; cloud_api_token, a service account of Jira Cloud, for API tokens. It cannot be changed.",
@@ -114,7 +115,7 @@ func (b *backend) pathAccounts() *framework.Path {
 				"held":            {Type: framework.TypeInt, Description: "How many tokens of leases the account holds."},
 				"has_fallback":    {Type: framework.TypeBool, Description: "The account has a fallback_password."},
 				"room":            {Type: framework.TypeInt, Description: "How many more it can hold; -1 of a service account, which knows no end."},
-			}), "name", "token", "password", "fallback_password", "client_secret", "force"),
+			}), "name", "token", "password", "fallback_password", "client_secret", "force", "confirm_destination"),
 			request: map[string]any{"username": "ci-bot", "token": "@token"},
 			change:  map[string]any{"max_tokens": 20},
 			example: merged(rotationExample(), map[string]any{
@@ -330,6 +331,9 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		if err != nil {
 			return nil, err
 		}
+		if err := c.secretStays(before, a, d); err != nil {
+			return nil, err
+		}
 		client, err := b.trialClient(c, name, before, a, sentCredential(d, stale))
 		if err != nil {
 			return nil, err
@@ -410,7 +414,7 @@ func (b *backend) logsInWithItsOwn(name string) error {
 // that was not sent is the one in use: what Jira has refused of it is not
 // tried again for the sake of another field.
 func (b *backend) trialClient(c *config, name string, before, a *account, sent bool) (*jira.Client, error) {
-	if before != nil && before.login() == a.login() && !sent {
+	if before != nil && before.login() == a.login() && before.addresses() == a.addresses() && !sent {
 		return b.sites.primary(c, name, before)
 	}
 	site, err := b.sites.trialOf(c, before, a)

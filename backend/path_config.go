@@ -18,7 +18,8 @@ func configFields() map[string]*framework.FieldSchema {
 	fields := credentialFields("a Jira administrator")
 	maps.Copy(fields, rotationFields())
 	maps.Copy(fields, map[string]*framework.FieldSchema{
-		"force": forceField(),
+		"force":               forceField(),
+		"confirm_destination": confirmField("where they go: the scheme, host or port of url, proxy_url, ca_cert, tls_server_name, tls_skip_verify or deployment"),
 		"url": {
 			Type:        framework.TypeString,
 			Description: "Address of Jira with its context path, if it has one. https, unless the host is loopback or allow_http is set.",
@@ -75,7 +76,7 @@ func configFields() map[string]*framework.FieldSchema {
 		},
 		"verify_connection": {
 			Type:        framework.TypeBool,
-			Description: "Ask Jira whether the configuration works before it is stored.",
+			Description: "Ask Jira whether the configuration works before it is stored. With false a write calls nobody.",
 			Default:     true,
 		},
 		"deployment": {
@@ -121,7 +122,7 @@ func (b *backend) pathConfig() *framework.Path {
 			answer: answerFields(fields, merged(rotationAnswer(), map[string]*framework.FieldSchema{
 				"credential_kind": {Type: framework.TypeString, Description: "What the admin's credential is: token, password, or empty for none."},
 				"version":         {Type: framework.TypeString, Description: "Version of Jira when the configuration was written; empty where Jira did not say."},
-			}), "token", "password", "client_key", "force"),
+			}), "token", "password", "client_key", "force", "confirm_destination"),
 			request: map[string]any{"url": "https://jira.example.com"},
 			change:  map[string]any{"request_timeout": "5s"},
 			example: merged(rotationExample(), map[string]any{
@@ -143,6 +144,10 @@ is stored. A write changes only the fields that it sends.
 The site cannot be changed, nor the configuration be deleted, while there are
 tokens in Jira that the engine has to end: the error says how to end them, and
 force=true on a delete ends them first.
+
+A stored secret goes only where it was given for. If a write changes where secrets
+go, and secrets are stored, give the admin's secret again in the same write. If
+accounts have secrets, set confirm_destination=true.
 `),
 	}
 }
@@ -278,7 +283,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	if _, err := b.mount.get(ctx, &b.decoded, req.Storage); err != nil {
 		return nil, err
 	}
-	var warnings []string
+	var warnings, sent []string
 	var stale string
 	err := revise(ctx, b, req, configKey, "config", func(c, before *config) (agrees func() (bool, error), err error) {
 		if stale, err = c.update(fields{d, before == nil}); err != nil {
@@ -294,6 +299,9 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		if _, err := b.password(ctx, c); err != nil {
 			return nil, err
 		}
+		if sent, err = b.sentTo(ctx, req.Storage, before, c, d); err != nil {
+			return nil, err
+		}
 		if warnings, err = b.verifyConfig(ctx, req.Storage, before, c, sentCredential(d, stale)); err != nil {
 			return nil, err
 		}
@@ -305,12 +313,20 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		}
 		moves := before != nil && (before.URL != c.URL || before.cloud() != c.cloud() || before.CloudID != "" && before.CloudID != c.CloudID)
 		var moved []string
-		if moves {
+		switch {
+		case moves && !c.VerifyConnection:
+			if err := b.nothingToLookUp(ctx, req); err != nil {
+				return nil, fmt.Errorf("url cannot be changed: %w", err)
+			}
+		case moves:
 			if moved, err = b.allThere(ctx, req, c); err != nil {
 				return nil, fmt.Errorf("url cannot be changed: %w", err)
 			}
 		}
 		return func() (bool, error) {
+			if sent, err = b.sentTo(ctx, req.Storage, before, c, d); err != nil {
+				return false, err
+			}
 			if err := b.adminIsNoAccount(ctx, req.Storage, c); err != nil {
 				return false, err
 			}
@@ -334,6 +350,9 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	}
 	b.rouse()
 	b.log(req).Info("config written")
+	if len(sent) > 0 {
+		b.log(req).Warn("stored secrets go to another destination from now on, as the write confirmed", "of", few(sent))
+	}
 	return warned(warnings), nil
 }
 

@@ -240,16 +240,16 @@ func TestAnAuthorityThatChangesTakesEffectAtOnce(t *testing.T) {
 	e := configured(t, jiratest.Options{TLS: true})
 	e.revoke(e.issue("readonly", nil).Secret)
 	other, _ := pair(t)
-	e.refuses(503, logical.UpdateOperation, "config", map[string]any{"ca_cert": other}, "ca_cert")
+	e.refuses(503, logical.UpdateOperation, "config", map[string]any{"ca_cert": other, "confirm_destination": true}, "ca_cert")
 	e.revoke(e.issue("readonly", nil).Secret)
 
-	e.write("config", map[string]any{"ca_cert": other, "verify_connection": false})
+	e.write("config", map[string]any{"ca_cert": other, "verify_connection": false, "confirm_destination": true})
 	e.refuses(503, logical.ReadOperation, "creds/readonly", nil, "ca_cert")
-	e.write("config", map[string]any{"ca_cert": other + string(e.jira.CA()), "verify_connection": true})
+	e.write("config", map[string]any{"ca_cert": other + string(e.jira.CA()), "verify_connection": true, "confirm_destination": true})
 	e.revoke(e.issue("readonly", nil).Secret)
 
-	e.write("config", map[string]any{"ca_cert": other, "verify_connection": false})
-	resp := e.write("config", map[string]any{"tls_skip_verify": true, "verify_connection": true})
+	e.write("config", map[string]any{"ca_cert": other, "verify_connection": false, "confirm_destination": true})
+	resp := e.write("config", map[string]any{"tls_skip_verify": true, "verify_connection": true, "confirm_destination": true})
 	if !strings.Contains(strings.Join(resp.Warnings, ""), "tls_skip_verify") {
 		t.Errorf("warnings %v", resp.Warnings)
 	}
@@ -286,12 +286,12 @@ func TestConfigStaysWhileTokensLive(t *testing.T) {
 	other := jiratest.New(t, jiratest.Options{})
 	secret := e.issue("readonly", nil).Secret
 	e.refuses(400, logical.DeleteOperation, "config", nil, "vault lease revoke -sync -prefix jira/creds/")
-	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": other.URL()}, "url cannot be changed", "login refused")
+	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": other.URL(), "confirm_destination": true}, "url cannot be changed", "login refused")
 	e.write("config", map[string]any{"request_timeout": "3s"})
 
 	// The same Jira under another name has the tokens, so the engine follows.
 	renamed := strings.Replace(e.jira.URL(), "127.0.0.1", "localhost", 1)
-	e.write("config", map[string]any{"url": renamed})
+	e.write("config", map[string]any{"url": renamed, "confirm_destination": true})
 	if got := e.read("config")["url"]; got != renamed {
 		t.Errorf("url %v", got)
 	}
@@ -305,8 +305,8 @@ func TestConfigStaysWhileTokensLive(t *testing.T) {
 func TestConfigStaysTheSiteThatItIs(t *testing.T) {
 	const ends = "vault lease revoke -sync -prefix jira/creds/"
 	const another = "11111111-2222-3333-4444-555555555555"
-	toCloud := map[string]any{"deployment": "cloud", "cloud_id": another}
-	toDataCenter := map[string]any{"deployment": "datacenter", "allow_undocumented_api": false, "verify_connection": false}
+	toCloud := map[string]any{"deployment": "cloud", "cloud_id": another, "confirm_destination": true}
+	toDataCenter := map[string]any{"deployment": "datacenter", "allow_undocumented_api": false, "verify_connection": false, "confirm_destination": true}
 	for _, tt := range []struct {
 		name   string
 		engine func(*testing.T) *engine
@@ -339,7 +339,7 @@ func TestConfigStaysWhileTokensBelongToNobody(t *testing.T) {
 	if err := e.ledger.Adopt(t.Context(), &ledger.Record{ID: ledger.NewID(), Account: "nobody", TokenID: "1"}); err != nil {
 		t.Fatal(err)
 	}
-	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": other.URL()}, "belong to no account")
+	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": other.URL(), "confirm_destination": true}, "belong to no account")
 	e.refuses(400, logical.DeleteOperation, "config", nil, "Jira has not ended them yet")
 }
 

@@ -21,6 +21,11 @@ type retired struct {
 	Account account `json:"account"`
 }
 
+// isAt tells whether r's tokens are in the Jira that c is of.
+func (r *retired) isAt(c *config) bool {
+	return c.URL == r.Config.URL && c.cloud() == r.Config.cloud()
+}
+
 // retiredMark is what stands in a retired account's name, and in no account's.
 const retiredMark = "~"
 
@@ -101,11 +106,6 @@ func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name str
 		}
 	}
 	return b.sites.retired(name, now, r)
-}
-
-// isAt tells whether r's tokens are in the Jira that c is of.
-func (r *retired) isAt(c *config) bool {
-	return c.URL == r.Config.URL && c.cloud() == r.Config.cloud()
 }
 
 // dropRetired removes what a retired account logs in with once it looks after

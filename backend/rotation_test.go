@@ -799,8 +799,8 @@ func TestTheConfigStaysWhileAccountsLogInWithTheirOwnTokens(t *testing.T) {
 			e.rotate("rotate-account/ci-bot")
 			e.refuses(400, logical.DeleteOperation, "config", nil, `delete account "ci-bot"`)
 		}
-		e.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": other.URL(), "ca_cert": string(other.CA())}, "url cannot be changed")
-		e.write("config", map[string]any{"url": strings.Replace(e.jira.URL(), "127.0.0.1", "localhost", 1)}) // the same Jira
+		e.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": other.URL(), "ca_cert": string(other.CA()), "confirm_destination": true}, "url cannot be changed")
+		e.write("config", map[string]any{"url": strings.Replace(e.jira.URL(), "127.0.0.1", "localhost", 1), "confirm_destination": true, "verify_connection": true}) // the same Jira
 		resp := e.must(logical.DeleteOperation, "config", map[string]any{"force": true})
 		if resp != nil {
 			t.Errorf("answered %+v", resp)

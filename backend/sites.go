@@ -186,8 +186,7 @@ func (s *sites) trial(c *config) (*jira.Site, error) {
 // names other addresses than before has a gate of its own: whether they answer says
 // nothing of the site. The caller closes it.
 func (s *sites) trialOf(c *config, before, a *account) (*jira.Site, error) {
-	addresses := service{TokenURL: a.TokenURL, RevocationURL: a.RevocationURL}
-	if before != nil && addresses == (service{TokenURL: before.TokenURL, RevocationURL: before.RevocationURL}) || addresses == (service{}) {
+	if before != nil && before.addresses() == a.addresses() || a.addresses() == (service{}) {
 		return s.trial(c)
 	}
 	return c.site(s.newGate(c), s.dial, s.observe)

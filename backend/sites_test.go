@@ -40,6 +40,27 @@ func TestTrialsDoNoDamage(t *testing.T) {
 	e.nothingHeld()
 }
 
+// The same holds for the addresses of a service account, be its secret sent again or not.
+func TestATrialOfAnotherAddressDoesNoDamage(t *testing.T) {
+	e, a := serviceAccount(t, jiratest.Options{}, nil)
+	e.sites.pause = time.Hour
+	e.write("config", map[string]any{"request_timeout": "5s"}) // which has a gate of its own
+	e.revoke(e.issue("report", nil).Secret)
+	for _, field := range []string{"token_url", "revocation_url"} {
+		for _, data := range []map[string]any{{"confirm_destination": true}, {"client_secret": a.ClientSecret}} {
+			data[field] = "https://127.0.0.1:1/oauth"
+			for range 3 {
+				e.refuses(503, logical.UpdateOperation, "accounts/reporting", data)
+			}
+			if shut, _, _, _ := e.sites.weather(); shut.After(time.Now()) {
+				t.Fatalf("with %v: no call is made until %v", data, shut)
+			}
+			e.revoke(e.issue("report", nil).Secret)
+		}
+	}
+	e.nothingHeld()
+}
+
 // A retired account reaches its Jira as the config of now says, not as that of the day on
 // which it was deleted. Where the config is of another Jira, it goes its own way.
 func TestARetiredAccountGoesTheWayOfNow(t *testing.T) {

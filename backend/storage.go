@@ -27,7 +27,8 @@ const (
 	autoTidyKey       = "auto-tidy"
 	reviewKey         = "review"
 	versionKey        = "version"
-	fenceKey          = "fence" // written to find out who may write
+	destinationKey    = "destination" // of a config that was deleted before its accounts
+	fenceKey          = "fence"       // written to find out who may write
 )
 
 // decoded remembers what stored values came to, for what every mint reads.

@@ -1,8 +1,17 @@
-# Who sets the engine up and looks after it. He reads no credential: not creds, not static-creds.
-path "jira/config" { capabilities = ["create", "read", "update", "patch", "delete"] }
+# For the operator, who sets the engine up and looks after it. The operator reads no credential: not creds, not
+# static-creds, and not by sending what is stored to another host. That last needs confirm_destination=true, which is
+# denied here. A token with this policy and without the denied_parameters can move the engine to another host, and
+# with it every stored secret: grant that for the move alone.
+path "jira/config" {
+  capabilities      = ["create", "read", "update", "patch", "delete"]
+  denied_parameters = { "confirm_destination" = [] }
+}
 path "jira/config/*" { capabilities = ["create", "read", "update", "patch", "delete"] }
 path "jira/accounts" { capabilities = ["list"] }
-path "jira/accounts/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
+path "jira/accounts/*" {
+  capabilities      = ["create", "read", "update", "patch", "delete", "list"]
+  denied_parameters = { "confirm_destination" = [] }
+}
 path "jira/roles" { capabilities = ["list"] }
 path "jira/roles/*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }
 path "jira/static-roles" { capabilities = ["list"] }
