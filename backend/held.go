@@ -108,7 +108,7 @@ func forced(d *framework.FieldData) bool {
 // Such a lease renews no more, and ends without a call.
 func (b *backend) clear(ctx context.Context, req *logical.Request, force bool, accounts ...string) error {
 	if force {
-		if err := b.giveUp(ctx, false, accounts...); err != nil {
+		if err := b.giveUp(ctx, accounts...); err != nil {
 			return err
 		}
 	}
@@ -235,31 +235,59 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 	return warnings, nil
 }
 
-// giveUp writes that what leases of the accounts hold has to go. If the leases are
-// about to be revoked their records outlast it; else the tokens of static roles have
-// to go with them.
-func (b *backend) giveUp(ctx context.Context, revoked bool, accounts ...string) error {
+// giveUp writes that what leases of the accounts hold has to go, and the tokens of static
+// roles with it.
+func (b *backend) giveUp(ctx context.Context, accounts ...string) error {
 	if err := b.ledgerIsWhole(); err != nil {
 		return err
 	}
 	for _, account := range accounts {
-		for _, id := range b.ledger.IDs(account) {
-			r, err := b.ledger.Read(ctx, id)
-			// An access token only its own end ends: nobody could pay that debt.
-			// What the engine logs in with goes last.
-			if err == nil && r.State == ledger.Issued && r.Type != credentialTypeOAuth2 && r.Kept != ledger.KeptOwn && !(revoked && r.Kept != "") {
-				if revoked {
-					err = b.ledger.Recall(ctx, id, 0)
-				} else {
-					err = b.ledger.Owe(ctx, id, "")
-				}
-				if err == nil {
-					b.debt(r, "it was given up by force, or with the mount")
-				}
+		err := b.eachIssued(ctx, b.ledger.IDs(account), func(r *ledger.Record) error {
+			if r.Kept == ledger.KeptOwn { // what the engine logs in with goes last
+				return nil
 			}
-			if err != nil && !errors.Is(err, ledger.ErrMissing) && !errors.Is(err, ledger.ErrUnreadable) {
-				return err
+			err := b.ledger.Owe(ctx, r.ID, "")
+			if err == nil {
+				b.debt(r, "it was given up by force")
 			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recall writes of those of the records which leases hold that their tokens have to go,
+// for the leases are about to be revoked. The records outlast the tokens.
+func (b *backend) recall(ctx context.Context, ids []string) error {
+	if err := b.ledgerIsWhole(); err != nil {
+		return err
+	}
+	return b.eachIssued(ctx, ids, func(r *ledger.Record) error {
+		if r.Kept != "" {
+			return nil
+		}
+		err := b.ledger.Recall(ctx, r.ID, 0)
+		if err == nil {
+			b.debt(r, "its mount is being disabled or moved")
+		}
+		return err
+	})
+}
+
+// eachIssued calls do with each of the records whose token is issued and can be ended: an
+// access token only its own end ends, so nobody could pay that debt. It stops at the
+// first error, unless that tells that the record is settled or unreadable.
+func (b *backend) eachIssued(ctx context.Context, ids []string, do func(*ledger.Record) error) error {
+	for _, id := range ids {
+		r, err := b.ledger.Read(ctx, id)
+		if err == nil && r.State == ledger.Issued && r.Type != credentialTypeOAuth2 {
+			err = do(r)
+		}
+		if err = unlessSettled(err); err != nil && !errors.Is(err, ledger.ErrUnreadable) {
+			return err
 		}
 	}
 	return nil

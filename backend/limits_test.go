@@ -42,7 +42,7 @@ func (e *engine) unlimit() {
 func TestALimitOnOneUser(t *testing.T) {
 	e := twoAccounts(t)
 	mine, theirs := e.issue("readonly", nil).Secret, e.issue("release", nil).Secret
-	if err := e.giveUp(t.Context(), false, "ci-bot"); err != nil {
+	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
 		t.Fatal(err)
 	}
 	e.jira.Fault(limited("ci-bot"))
@@ -57,7 +57,7 @@ func TestALimitOnOneUser(t *testing.T) {
 
 	e.revoke(theirs)
 	second := e.issue("release", nil).Secret
-	if err := e.giveUp(t.Context(), false, "release-bot"); err != nil {
+	if err := e.giveUp(t.Context(), "release-bot"); err != nil {
 		t.Fatal(err)
 	}
 	e.work(t.Context())

@@ -420,3 +420,70 @@ func TestADisableCutAtEachWrite(t *testing.T) {
 		}
 	}
 }
+
+// wayward is a system view whose first answer that the mount is tainted comes just before
+// then is called.
+type wayward struct {
+	*logical.StaticSystemView
+	then func()
+}
+
+func (w *wayward) Tainted() bool {
+	tainted := w.StaticSystemView.Tainted()
+	if then := w.then; tainted && then != nil {
+		w.then = nil
+		then()
+	}
+	return tainted
+}
+
+// TestAMoveThatEndsDuringThePeriodicCall: Vault's rollback manager makes that call once a
+// minute, and does not wait for it to move the mount. What is read at the new path lives.
+func TestAMoveThatEndsDuringThePeriodicCall(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	e.write("accounts/release-bot", map[string]any{"username": "release-bot", "token": e.pat("release-bot")})
+	e.write("roles/deploy", map[string]any{"accounts": "release-bot"})
+	var before, after []*logical.Response
+	readers := func() []*logical.Response {
+		return []*logical.Response{e.issue("readonly", nil), e.issue("deploy", nil)}
+	}
+	move := func() { // ends, and somebody reads
+		e.system.TaintedVal = false
+		after = readers()
+	}
+	periodic := func() {
+		before = readers()
+		e.worker.running.Store(true)
+		e.system.TaintedVal = true
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+		defer cancel()
+		_, _ = e.HandleRequest(ctx, &logical.Request{Operation: logical.RollbackOperation, MountPoint: "jira/", Storage: e.storage})
+		for _, lease := range after {
+			if status := e.call(lease.Data["token"].(string)); status != http.StatusOK {
+				t.Error("the token of a lease that was read after the move is dead")
+			}
+		}
+		for _, lease := range slices.Concat(before, after) {
+			e.revoke(lease.Secret)
+		}
+	}
+	t.Run("while it recalls", func(*testing.T) {
+		once := sync.OnceFunc(move)
+		hook := func(key string) {
+			if strings.HasPrefix(key, ledgerPrefix) && e.system.TaintedVal {
+				once()
+			}
+		}
+		e.storage.stored.Store(&hook)
+		defer e.storage.stored.Store(nil)
+		periodic()
+	})
+	t.Run("before it knows what there is", func(*testing.T) {
+		view := &wayward{e.system, move}
+		if err := e.Setup(t.Context(), &logical.BackendConfig{StorageView: e.storage, System: view, EventsSender: e.told, Logger: e.Logger()}); err != nil {
+			t.Fatal(err)
+		}
+		periodic()
+	})
+	e.nothingHeld()
+}

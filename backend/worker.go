@@ -315,7 +315,12 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 		b.startWorker()
 		b.ledger.Wake()
 		if b.System().Tainted() {
-			return b.endLeased(ctx, req)
+			// A move may end meanwhile, and what is read at the new path must live. What was
+			// there before the mount is seen tainted has a lease that is about to be revoked.
+			held := b.ledger.IDs("")
+			if b.System().Tainted() {
+				return b.endLeased(ctx, req, held)
+			}
 		}
 		if !b.ledger.Whole() {
 			return nil
@@ -328,16 +333,16 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	return err
 }
 
-// endLeased ends, as far as patience goes, what leases hold, and what is owed, for
+// endLeased ends, as far as patience goes, what leases hold of held, and what is owed, for
 // Vault is about to revoke every lease of the mount. Vault does so to disable the
 // mount and to move it, and nobody is told which: so what no lease holds stays as
 // it is (unmount.go ends it), and the record of each lease stays, as ended, until the
 // lease's own revoke has come.
-func (b *backend) endLeased(ctx context.Context, req *logical.Request) error {
+func (b *backend) endLeased(ctx context.Context, req *logical.Request, held []string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	accounts := b.ledger.Accounts()
-	err := b.giveUp(ctx, true, accounts...)
+	err := b.recall(ctx, held)
 	for b.unpaid() > 0 && ctx.Err() == nil {
 		b.settleAccounts(ctx, req, false, accounts...)
 		if b.unpaid() > 0 {

@@ -439,7 +439,7 @@ func TestManyDebtsAtOnce(t *testing.T) {
 	for range many {
 		e.issue("readonly", nil)
 	}
-	if err := e.giveUp(t.Context(), false, "ci-bot"); err != nil {
+	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
 		t.Fatal(err)
 	}
 	down := e.jira.Fault(jiratest.Fault{Do: jiratest.Answer, Status: 503})
@@ -469,7 +469,7 @@ func TestTheWorkerGoesBeforeReaders(t *testing.T) {
 	for range 3 {
 		e.issue("readonly", nil)
 	}
-	if err := e.giveUp(t.Context(), false, "ci-bot"); err != nil {
+	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
 		t.Fatal(err)
 	}
 	e.jira.ResetCalls()
@@ -781,7 +781,7 @@ func TestAClockThatIsSetBackKeepsNobodyWaiting(t *testing.T) {
 	e.clock.Store(int64(25 * time.Hour)) // over by this clock, and not by Jira's
 	e.settled()
 	e.clock.Store(0)
-	if err := e.giveUp(t.Context(), false, "ci-bot"); err != nil {
+	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
 		t.Fatal(err)
 	}
 	e.jira.Fault(jiratest.Fault{Method: "DELETE", Do: jiratest.Answer, Status: 403, Times: 1, Nth: 1, Body: `{"message":"no"}`})
@@ -796,7 +796,7 @@ func TestAClockThatIsSetBackKeepsNobodyWaiting(t *testing.T) {
 func TestStorageThatFailsForAMomentIsAskedAgain(t *testing.T) {
 	e := configured(t, jiratest.Options{})
 	e.issue("readonly", nil)
-	if err := e.giveUp(t.Context(), false, "ci-bot"); err != nil {
+	if err := e.giveUp(t.Context(), "ci-bot"); err != nil {
 		t.Fatal(err)
 	}
 	inmem := e.storage.Storage.(*logical.InmemStorage)
