@@ -349,6 +349,9 @@ func (m *model) ask(n *node, what string, req logical.Request, patience time.Dur
 }
 
 func (m *model) read() {
+	if m.vault.tainted.Load() { // Vault lets no read through
+		return
+	}
 	if m.unclear { // nobody could
 		m.configure()
 		return
