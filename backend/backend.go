@@ -67,9 +67,10 @@ type backend struct {
 	background       context.Context       // what Clean ends
 	cancelBackground context.CancelFunc
 	running          sync.WaitGroup
-	cleaned          sync.Once   // of a tainted mount: see clean
-	disabled         atomic.Bool // what no lease holds is being ended: see endKept
-	told             sync.Map    // ids of damaged records that were logged
+	drained          atomic.Int64 // when a revoke or a periodic call ended last, in ns: see clean
+	cleaned          sync.Once    // of a tainted mount: see clean
+	disabled         atomic.Bool  // what no lease holds is being ended: see endKept
+	told             sync.Map     // ids of damaged records that were logged
 }
 
 // Factory makes the engine for one mount. It does no I/O: Vault also calls it

@@ -65,10 +65,14 @@ func (b *backend) guard(log hclog.Logger, f func() error) (err error) {
 
 var errPanic = errors.New("internal error: the engine's log has the details")
 
-// HandleRequest is the framework's, but for fields that [backend.checkInput] refuses.
+// HandleRequest is the framework's, but for fields that [backend.checkInput] refuses. It
+// notes when Vault has last done what a disable does before Clean.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
 	if err := b.checkInput(req); err != nil {
 		return nil, coded(err)
+	}
+	if req.Operation == logical.RevokeOperation || req.Operation == logical.RollbackOperation {
+		defer func() { b.drained.Store(b.now().UnixNano()) }()
 	}
 	return b.Backend.HandleRequest(ctx, req)
 }

@@ -819,9 +819,7 @@ func (b *bench) disables() bool {
 		return false
 	}
 	b.system.TaintedVal = true
-	ctx, cancel := context.WithTimeout(b.t.Context(), 90*time.Second)
-	defer cancel()
-	if !b.attempt(func() { b.Cleanup(ctx) }) {
+	if !b.attempt(func() { b.Cleanup(b.t.Context()) }) {
 		return false
 	}
 	if k := b.wire.over(); k.lasting && !b.wire.cut.step.jira { // so it cannot be wiped

@@ -549,6 +549,7 @@ func (b *bench) heal() {
 		}
 		return
 	}
+	b.drained.Store(0) // nobody closes a node that is dead: this ends what it left running
 	b.Cleanup(b.t.Context())
 	b.clock.Add(int64(b.world.next))
 	b.wrong = b.world.next
@@ -603,6 +604,7 @@ func (b *bench) depose(s scenario) {
 			b.t.Fatal("no renewal")
 		}
 	}
+	b.drained.Store(0)
 	b.Cleanup(b.t.Context())
 	b.pass(last)
 	b.backend, b.wire.Storage = old, stale

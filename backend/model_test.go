@@ -547,23 +547,17 @@ func (m *model) move() {
 }
 
 // reload has Vault close the engine and start it anew: on this node, as for an update of the
-// plugin, or on another, as when it steps down or is sealed. A reload has a deadline.
+// plugin, or on another, as when it steps down or is sealed.
 func (m *model) reload() {
-	n, how := m.node, evenly([]string{"reload", "step down"}).Draw(m.T, "how")
-	m.say("%s", how)
-	ctx, cancel := context.WithCancel(context.Background())
-	if how == "reload" {
-		if m.vault.tainted.Load() { // see docs/reliability.md, what is not covered
-			cancel()
-			return
-		}
-		ctx, cancel = context.WithTimeout(context.Background(), 90*time.Second)
+	n := m.node
+	m.say("node %s is closed", n.name)
+	if m.vault.tainted.Load() && n.now().Sub(time.Unix(0, n.drained.Load())) <= straightAfter {
+		return // see docs/reliability.md, what is not covered
 	}
-	defer cancel()
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		n.Cleanup(ctx)
+		n.Cleanup(context.Background())
 	}()
 	select {
 	case <-closed:
@@ -1245,6 +1239,9 @@ func (m *model) end() {
 	for tries := 0; m.vault.tainted.Load(); tries++ {
 		if tries == 10 {
 			m.Fatal("the mount cannot be moved any more")
+		}
+		if m.unclear { // a password that Jira has refused cannot be written, so Vault steps down
+			m.node.stop(dead)
 		}
 		m.pass(time.Minute)
 		m.move()

@@ -218,6 +218,8 @@ type node struct {
 	disk  *disk
 	log   *logBuffer
 	clock atomic.Int64 // what its clock is ahead of the true one, in ns
+	asked atomic.Int64 // when it was looked at last
+	times atomic.Int64 // how often since time has passed
 
 	stopped chan struct{} // closed when it does not serve Vault any more
 
@@ -248,7 +250,19 @@ func startNode(name string, d *disk, w *network, system logical.SystemView, ahea
 	return n, n.Initialize(context.Background(), &logical.InitializationRequest{Storage: view{n}})
 }
 
-func (n *node) time() time.Time { return time.Now().Add(time.Duration(n.clock.Load())) }
+// time is the node's. It panics in an engine that goes round and round while no time passes.
+func (n *node) time() time.Time {
+	now := time.Now()
+	if n.asked.Swap(now.UnixNano()) != now.UnixNano() {
+		n.times.Store(0)
+	} else if n.times.Add(1) == mostAtATime {
+		panic("the engine turns without an end")
+	}
+	return now.Add(time.Duration(n.clock.Load()))
+}
+
+// mostAtATime is how often an engine that works may look at its clock in one moment.
+const mostAtATime = 100_000
 
 // ahead is what the node's clock is.
 func (n *node) ahead() time.Duration { return time.Duration(n.clock.Load()) }

@@ -28,9 +28,10 @@ import (
 // So until Clean nobody can tell a disable from a move, and what no lease holds
 // (what the engine logs in with, tokens of static roles) is left alone. In Clean
 // it is ended if this must be a disable: the mount is tainted, no lease has still to
-// be revoked, and the call has a deadline, which those of a seal and a step-down
-// lack. A reload between a move that failed after its last revoke and its repetition
-// looks the same; then the engine has to be given new credentials.
+// be revoked, and the periodic call or the last revoke has ended a moment ago, for in a
+// disable nothing comes in between. Nothing else tells the two apart: Clean has
+// no deadline in any of them, and storage can be written. A seal or a reload that comes
+// in such a moment looks the same; then the engine has to be given new credentials.
 //
 // What a crash leaves after each step is a tainted mount with its ledger, on which the
 // command can be repeated; or, after Clean, one whose own credentials have ended.
@@ -40,12 +41,14 @@ const (
 	cleaning = 2 * time.Second
 	// telling is what of it is kept for the log, and what background work has to end in.
 	telling = cleaning / 4
+	// straightAfter is how soon Clean comes in a disable. Vault has a lease to forget meanwhile.
+	straightAfter = 2 * time.Second
 )
 
 // clean ends what runs in the background and, if the mount is being disabled, what
 // is left of it in Jira.
 func (b *backend) clean(ctx context.Context) {
-	_, disables := ctx.Deadline()
+	disables := b.now().Sub(time.Unix(0, b.drained.Load())) <= straightAfter
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleaning)
 	defer cancel()
 	tainted := b.readable.at.Load() != nil && b.WriteSafeReplicationState() && b.System().Tainted()

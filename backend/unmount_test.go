@@ -54,25 +54,20 @@ func (e *engine) disabled(leases ...*logical.Response) error {
 	if err := e.tainted(leases...); err != nil {
 		return err
 	}
-	e.closed(true)
+	e.closed(0)
 	e.system.TaintedVal = false
 	e.storage.Storage = &logical.InmemStorage{}
 	e.mount()
 	return nil
 }
 
-// closed closes the engine, as Vault does: in a disable and a reload with a deadline,
-// at a seal and a step-down without.
-func (e *engine) closed(deadline bool) {
+// closed closes the engine so long after the last call, as Vault does: in a disable at
+// once, in a reload, at a seal and a step-down at any time.
+func (e *engine) closed(after time.Duration) {
 	e.t.Helper()
-	ctx := e.t.Context()
-	if deadline {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, 90*time.Second)
-		defer cancel()
-	}
-	e.Cleanup(ctx)
-	e.Cleanup(ctx) // a disable does so twice
+	e.pass(after)
+	e.Cleanup(e.t.Context())
+	e.Cleanup(e.t.Context()) // a disable does so twice
 }
 
 // keeping is an engine with what no lease holds: an account that was rotated, a
@@ -194,8 +189,8 @@ func TestAMountThatIsTaintedForLong(t *testing.T) {
 			if err := do(leases...); err == nil {
 				t.Fatal("it has worked while Jira was away")
 			}
-			for _, deadline := range []bool{true, false} {
-				e.closed(deadline)
+			for _, after := range []time.Duration{0, time.Minute} {
+				e.closed(after)
 				e.mount()
 				e.worker.running.Store(true)
 			}
@@ -204,7 +199,7 @@ func TestAMountThatIsTaintedForLong(t *testing.T) {
 			}
 			remove()
 			e.pass(time.Minute)
-			e.closed(true) // now it could be ended
+			e.closed(0) // now it could be ended
 			e.mount()
 			for what, token := range before {
 				if e.call(token) != http.StatusOK {
@@ -229,6 +224,25 @@ func TestAMountThatIsTaintedForLong(t *testing.T) {
 			e.dismantled()
 		})
 	}
+}
+
+// TestATaintedMountIsSealed: no lease is left of a mount whose move is not done, and what no
+// lease holds stays.
+func TestATaintedMountIsSealed(t *testing.T) {
+	e, leases, kept := keeping(t)
+	before := kept()
+	if err := e.tainted(leases...); err != nil {
+		t.Fatal(err)
+	}
+	e.closed(3 * time.Second)
+	e.mount()
+	for what, token := range before {
+		if e.call(token) != http.StatusOK {
+			t.Errorf("the token %s is dead", what)
+		}
+	}
+	e.system.TaintedVal = false
+	e.dismantled()
 }
 
 // TestADisableThatCannotEndAll: what is left is told, each with what it takes to find it.
@@ -301,7 +315,7 @@ func TestADeposedNodeDisablesNothing(t *testing.T) {
 	}
 	e.storage.failing(fenceKey)
 	e.jira.ResetCalls()
-	e.closed(true)
+	e.closed(0)
 	if n := e.jira.Count("DELETE", ""); n != 0 {
 		t.Errorf("%d deletes", n)
 	}
@@ -387,7 +401,7 @@ func TestADisableCutAtEachWrite(t *testing.T) {
 		}
 		e.storage.fail.Store(&fail)
 		err := e.tainted(leases...)
-		e.closed(true)
+		e.closed(0)
 		e.storage.fail.Store(nil)
 		if nth == 0 {
 			writes = int(e.storage.writes.Load() - began)

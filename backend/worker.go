@@ -317,7 +317,10 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 		if b.System().Tainted() {
 			// A move may end meanwhile, and what is read at the new path must live. What was
 			// there before the mount is seen tainted has a lease that is about to be revoked.
-			held := b.ledger.IDs("")
+			var held []string
+			for _, account := range b.ledger.Accounts() {
+				held = append(held, b.ledger.IDs(account)...)
+			}
 			if b.System().Tainted() {
 				return b.endLeased(ctx, req, held)
 			}

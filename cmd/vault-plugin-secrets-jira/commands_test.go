@@ -34,6 +34,7 @@ import (
 //	wait-no-lease PATH               wait until Vault holds no lease of that path
 //	wait-for FILE REGEXP [COUNT]     wait until so many lines of a file match
 //	wait-read REGEXP PATH            wait until "vault read PATH" prints a line that matches
+//	wait-vault ARGS                  run Vault's CLI until it succeeds
 //	poll PATH FILE                   from now on read a token at PATH, use it in Jira for a while, and begin anew, in the
 //	                                 background; FILE gets a line "ID STATUS" for each call of Jira
 //	poll-end                         end that; a token that Jira has refused, or a read that failed, fails the story, here
@@ -51,6 +52,7 @@ var commands = map[string]func(*testscript.TestScript, bool, []string){
 	"wait-no-lease": waitNoLeaseCommand,
 	"wait-for":      waitForCommand,
 	"wait-read":     waitReadCommand,
+	"wait-vault":    waitVaultCommand,
 	"poll":          pollCommand,
 	"poll-end":      pollEndCommand,
 	"kill-plugin":   killPluginCommand,
@@ -229,6 +231,13 @@ func waitReadCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(poll(func() bool {
 		return ts.Exec("vault", "read", args[1]) == nil && pattern.MatchString(ts.ReadFile("stdout"))
 	}))
+}
+
+// waitVaultCommand runs a vault command until it succeeds.
+func waitVaultCommand(ts *testscript.TestScript, neg bool, args []string) {
+	w := in(ts, neg, args, 1, 10)
+	defer w.noteCommands()
+	ts.Check(poll(func() bool { return ts.Exec("vault", args...) == nil }))
 }
 
 func pollCommand(ts *testscript.TestScript, neg bool, args []string) {

@@ -113,7 +113,7 @@ func eachLine(path string, f func([]byte)) error {
 // his request, and what a reader gets: once, or from a static role again and again.
 type rawAudit struct {
 	engines []string          // the engine's own credentials, and other people's, which nobody reads through Vault
-	read    map[string]string // what readers got, and where
+	read    map[string]string // what readers got, and where; a mount may have moved meanwhile
 }
 
 func (w *world) rawAudit() *rawAudit {
@@ -148,12 +148,13 @@ func (a *rawAudit) outOfPlace(line []byte) []byte {
 	if writesCredential.MatchString(path) {
 		delete(at(request, "data"), "token")
 		delete(at(request, "data"), "password")
+		delete(at(request, "data"), "fallback_password")
 		delete(at(request, "data"), "client_secret")
 	}
 	if data := at(response, "data"); readsCredential.MatchString(path) {
 		token, _ := data["token"].(string)
 		where, told := a.read[token]
-		if !slices.Contains(a.engines, token) && (!told || where == path && readsAgain.MatchString(path)) {
+		if !slices.Contains(a.engines, token) && (!told || readsAgain.MatchString(path) && readsAgain.FindString(where) == readsAgain.FindString(path)) {
 			a.read[token] = path
 			delete(data, "token")
 		}
