@@ -68,11 +68,13 @@ func (b *backend) reviewDaily(ctx context.Context) error {
 	}
 	b.reviews.running.Store(true) // the worker alone starts one
 	b.running.Go(func() {
-		defer b.ledger.Wake()
-		defer b.reviews.running.Store(false)
 		log := b.ownLog()
 		err := b.guard(log, func() error { return b.review(b.background, all) })
-		if err != nil && b.background.Err() == nil {
+		b.reviews.running.Store(false)
+		switch {
+		case err == nil:
+			b.ledger.Wake()
+		case b.background.Err() == nil: // the worker's next turn tries again: to wake it would turn without an end
 			log.Warn("not all accounts and roles could be reviewed", "error", err)
 		}
 	})
