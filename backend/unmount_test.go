@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -391,10 +392,11 @@ func TestADisableCutAtEachWrite(t *testing.T) {
 	writes := 0
 	for nth := 0; nth <= writes; nth++ { // the first run counts them
 		e, leases, _ := keeping(t)
-		began, failed := e.storage.writes.Load(), false
+		began := e.storage.writes.Load()
+		var failed atomic.Bool // accounts are settled several records at a time
 		fail := func(string, string) error {
 			if nth > 0 && e.storage.writes.Load()-began >= int64(nth) {
-				failed = true
+				failed.Store(true)
 				return errWiped
 			}
 			return nil
@@ -408,7 +410,7 @@ func TestADisableCutAtEachWrite(t *testing.T) {
 			if err != nil || writes < 5 {
 				t.Fatalf("%d writes, %v", writes, err)
 			}
-		} else if !failed {
+		} else if !failed.Load() {
 			t.Errorf("write %d did not fail", nth)
 		}
 		for _, name := range e.alive() {
