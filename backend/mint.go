@@ -99,12 +99,18 @@ func (b *backend) isNewID(ctx context.Context, r *ledger.Record, tokenID string,
 	known := b.ledger.Known(r.Site, tokenID)
 	restored, err := b.ledger.Restored(ctx, r.Site, tokenID, highest)
 	if restored {
-		b.ownLog().Warn("Jira gives out ids of tokens again, as after a restore from a backup: what was made before is ended only where both its id and its name are there, and a tidy shows what was lost", "site", r.Site, "account", r.Account, "token_id", tokenID, "token_name", r.Name)
+		b.tellRestored(r.Site, r.Account, tokenID, r.Name)
 	}
 	if err == nil && known {
 		err = nonsense(fmt.Sprintf("Jira gave the new token the id of another one that the ledger has, %q, as after a restore from a backup: try again", tokenID))
 	}
 	return err
+}
+
+// tellRestored logs that a token, a new one or one of a list, shows that its site was
+// restored from a backup.
+func (b *backend) tellRestored(site, account, tokenID, tokenName string) {
+	b.ownLog().Warn("Jira gives out ids of tokens again, as after a restore from a backup: what was made before is ended only where both its id and its name are there, and a tidy shows what was lost", "site", site, "account", account, "token_id", tokenID, "token_name", tokenName)
 }
 
 // intend finds the account to mint for, which is none of those passed, and

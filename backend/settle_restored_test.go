@@ -77,6 +77,54 @@ func TestAJiraThatWasRestored(t *testing.T) {
 	}
 }
 
+// TestAListShowsARestore: others have made so many tokens since the restore that no mint of the
+// engine's shows it. A tidy does, for the id of a lease's token is that of a younger one.
+func TestAListShowsARestore(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	backup := e.jira.Backup()
+	lease, lost := e.issue("readonly", nil), e.issue("readonly", nil)
+	e.pass(3 * listLag)
+	e.jira.Restore(backup)
+	persons, _ := e.jira.Mint("ci-bot", "made by a person", 90)
+	e.jira.Mint("ci-bot", "made by a person, too", 90)
+	if fmt.Sprint(persons.ID) != lease.Data["token_id"] {
+		t.Fatalf("the person's token is %d, and the lease's was %v", persons.ID, lease.Data["token_id"])
+	}
+	kept := e.issue("readonly", nil)
+	if e.logged("[WARN]", "Jira gives out ids of tokens again") {
+		t.Fatal("the mint shows it, which this test is not about")
+	}
+	if report := e.tidied(nil); report["lost_count"] != 2 {
+		t.Errorf("tidy finds %v", report)
+	}
+	if !e.logged("[WARN]", "Jira gives out ids of tokens again", "made by a person") {
+		t.Error("the log does not tell of the restore")
+	}
+	e.revoke(lease.Secret)
+	e.revoke(lost.Secret)
+	if !e.has(persons.ID, "made by a person") {
+		t.Error("a person's token was deleted")
+	}
+	e.revoke(kept.Secret)
+	e.nothingHeld()
+}
+
+// TestARenamedTokenShowsNoRestore: it was made when its record was.
+func TestARenamedTokenShowsNoRestore(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	lease := e.issue("readonly", nil)
+	e.pass(3 * listLag)
+	e.jira.Rename(jiraID(t, lease), "renamed by an administrator")
+	e.tidied(nil)
+	if e.logged("[WARN]", "Jira gives out ids of tokens again") {
+		t.Error("a name alone shows a restore")
+	}
+	e.revoke(lease.Secret)
+	if e.call(lease.Data["token"].(string)) == http.StatusOK {
+		t.Error("the token is alive")
+	}
+}
+
 // TestALowerIDShowsARestore: a person may get the id of a lease's token before anybody reads
 // another, and then no id of the ledger is given out again.
 func TestALowerIDShowsARestore(t *testing.T) {

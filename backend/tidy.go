@@ -283,10 +283,10 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 	if !date.IsZero() {
 		behind = now.Sub(date)
 	}
-	listed := map[string]bool{} // Jira's ids of what is there
+	listed := map[string]jira.Token{} // what is there, by Jira's ids
 	var orphans []orphan
 	for _, t := range tokens {
-		listed[t.ID] = true
+		listed[t.ID] = t
 		found := finding{
 			Account: account, TokenID: t.ID, TokenName: t.Name,
 			Created: rfc3339(t.Created), Expires: rfc3339(t.Expires),
@@ -345,7 +345,7 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 	if err := b.tidyOrphans(ctx, log, s, client, orphans); err != nil {
 		return err
 	}
-	return b.tidyLost(ctx, log, s, account, listed, now)
+	return b.tidyLost(ctx, log, s, account, listed, now, behind)
 }
 
 // orphan is a token that bears our name and that the ledger does not know.
@@ -429,9 +429,10 @@ func (b *backend) endOrphan(ctx context.Context, client *jira.Client, o orphan) 
 // listLag is how long a new token may be missing from Jira's lists.
 const listLag = 2 * time.Minute
 
-// tidyLost deals with what a lease holds and Jira does not have any more. listed
-// are Jira's ids of what it has.
-func (b *backend) tidyLost(ctx context.Context, log hclog.Logger, s *tidyStatus, account string, listed map[string]bool, now time.Time) error {
+// tidyLost deals with what a lease holds and Jira does not have any more. listed is
+// what it has, by id, and behind by how much its clock is behind ours. An id that a
+// younger token has, under another name, shows that Jira was restored from a backup.
+func (b *backend) tidyLost(ctx context.Context, log hclog.Logger, s *tidyStatus, account string, listed map[string]jira.Token, now time.Time, behind time.Duration) error {
 	for _, id := range b.records(account) {
 		r, err := b.ledger.Read(ctx, id)
 		if errors.Is(err, ledger.ErrMissing) || errors.Is(err, ledger.ErrUnreadable) {
@@ -440,8 +441,19 @@ func (b *backend) tidyLost(ctx context.Context, log hclog.Logger, s *tidyStatus,
 		if err != nil {
 			return err
 		}
-		if r.State != ledger.Issued || listed[r.TokenID] || r.IssuedAt.Time().After(now.Add(-listLag)) {
+		if r.State != ledger.Issued || r.IssuedAt.Time().After(now.Add(-listLag)) {
 			continue
+		}
+		if t, ok := listed[r.TokenID]; ok {
+			if isOf(r, t) || !t.Created.Add(behind).After(r.IssuedAt.Time().Add(listLag)) {
+				continue
+			}
+			if !b.ledger.Doubted(r) {
+				b.tellRestored(r.Site, account, t.ID, t.Name)
+				if err := b.ledger.Doubt(ctx, r.Site); err != nil {
+					return err
+				}
+			}
 		}
 		found := finding{Account: account, ID: r.ID, TokenID: r.TokenID, TokenName: r.Name, Expires: rfc3339(r.Expires.Time())}
 		if !s.DryRun && s.TidyLost {

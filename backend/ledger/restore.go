@@ -91,12 +91,17 @@ func (l *Ledger) Known(site, tokenID string) bool {
 // Restored tells whether tokenID, the id of a token that a site has just made,
 // shows that the site was restored from a backup: a record has the id, or it is
 // not above highest, which is what [Ledger.Highest] was before the mint. If so, it
-// writes that, and every record that is there now is [Ledger.Doubted] from then
-// on.
+// does what [Ledger.Doubt] does.
 func (l *Ledger) Restored(ctx context.Context, site, tokenID string, highest uint64) (bool, error) {
 	if id, ok := number(tokenID); !l.Known(site, tokenID) && (!ok || id > highest) {
 		return false, nil
 	}
+	return true, l.Doubt(ctx, site)
+}
+
+// Doubt writes that a site was found to be restored from a backup. Every record of it
+// that is there now is [Ledger.Doubted] from then on, even where the write fails.
+func (l *Ledger) Doubt(ctx context.Context, site string) error {
 	l.sites.mu.Lock()
 	restored := maps.Clone(l.sites.restored)
 	if restored == nil {
@@ -111,9 +116,9 @@ func (l *Ledger) Restored(ctx context.Context, site, tokenID string, highest uin
 		err = l.storage.Put(ctx, &logical.StorageEntry{Key: restoredKey, Value: value})
 	}
 	if err != nil {
-		return true, fmt.Errorf("writing that a site was restored: %w", err)
+		return fmt.Errorf("writing that a site was restored: %w", err)
 	}
-	return true, nil
+	return nil
 }
 
 // Doubted tells whether r's id may be that of another token by now: r was made

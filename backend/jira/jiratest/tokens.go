@@ -127,6 +127,16 @@ func (s *Server) Delete(id int64) {
 	}
 }
 
+// Rename gives a token another name behind the API's back, and does nothing if there is none of that id.
+func (s *Server) Rename(id int64, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.byID[id]; k != nil && k.deleted.IsZero() {
+		k.name = name
+		s.wake()
+	}
+}
+
 // delete does so with s.mu held, and lets the token live on where a switch says that it does.
 func (s *Server) delete(k *pat) {
 	if k.deleted = s.now(); s.afterlife() == 0 {
