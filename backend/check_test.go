@@ -220,10 +220,19 @@ func TestADeposedNodeReviewsNothing(t *testing.T) {
 	reinstate := e.deposed()
 	defer reinstate()
 	e.jira.ResetCalls()
+	select {
+	case <-e.ledger.Sooner():
+	default:
+	}
 	_ = e.reviewDaily(t.Context())
 	e.running.Wait()
 	if n := len(e.jira.Calls()); n != 0 {
 		t.Errorf("%d calls", n)
+	}
+	select {
+	case <-e.ledger.Sooner():
+		t.Error("the worker is woken, and would begin the next one at once, without an end")
+	default:
 	}
 }
 

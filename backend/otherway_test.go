@@ -72,6 +72,22 @@ func TestTheAdministratorEndsTokens(t *testing.T) {
 	}
 }
 
+// TestADeleteThatDoesNothing: what counts is what the administrator sees afterwards.
+func TestADeleteThatDoesNothing(t *testing.T) {
+	e, leases := lockedOut(t, jiratest.Options{}, true, nil)
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", User: "jira-admin", Do: jiratest.Answer, Status: http.StatusNoContent})
+	_, err := e.leaseRequest(t.Context(), logical.RevokeOperation, leases[0].Secret)
+	e.failed(400, nil, err, "login refused", "still there")
+	if e.call(leases[0].Data["token"].(string)) != http.StatusOK {
+		t.Error("the token is dead, which this test is not about")
+	}
+	remove()
+	for _, lease := range leases {
+		e.revoke(lease.Secret)
+	}
+	e.nothingHeld()
+}
+
 // TestTheAdministratorEndsNobodyElsesToken: they see every user's, so an id alone is
 // nothing to go by.
 func TestTheAdministratorEndsNobodyElsesToken(t *testing.T) {
@@ -169,6 +185,24 @@ func TestAFallbackPassword(t *testing.T) {
 		}
 	}
 	e.dismantled()
+	e.nothingHeld()
+}
+
+// TestAFallbackPasswordOutlivesItsAccount: what a deleted account still owes is ended with it,
+// too.
+func TestAFallbackPasswordOutlivesItsAccount(t *testing.T) {
+	e, _ := lockedOut(t, jiratest.Options{}, false, map[string]any{"fallback_password": fallbackOfCI})
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Do: jiratest.Answer, Status: http.StatusBadGateway})
+	e.must(logical.DeleteOperation, "roles/readonly", nil)
+	e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+	if n := len(e.alive()); n != 2 {
+		t.Fatalf("alive: %v", e.alive())
+	}
+	remove()
+	e.mount() // a new node knows of no login that was refused
+	e.pass(time.Hour)
+	e.settled()
+	e.settled() // with the fallback: the first has found the token refused
 	e.nothingHeld()
 }
 

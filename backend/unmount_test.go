@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira/jiratest"
@@ -174,6 +175,27 @@ func TestADisableEndsAll(t *testing.T) {
 	}
 	if live := e.liveTokens("ci-bot"); len(live) != 1 { // what was brought is not ours
 		t.Errorf("alive of the account: %v", live)
+	}
+}
+
+// TestAStandbyClosesATaintedMount: the active node goes on with all that is left.
+func TestAStandbyClosesATaintedMount(t *testing.T) {
+	e, leases, _ := keeping(t)
+	e.log.Reset()
+	e.system.TaintedVal = true
+	e.standby(consts.ReplicationPerformanceStandby)
+	before := len(e.ours())
+	e.closed(0)
+	if n := len(e.ours()); n != before {
+		t.Errorf("%d are alive, and %d were", n, before)
+	}
+	if e.logged("[ERROR]") || e.logged("[WARN]") {
+		t.Errorf("it tells of what is not its own: %s", e.log)
+	}
+	e.standby(0)
+	e.mount()
+	if err := e.disabled(leases...); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -724,6 +725,40 @@ func TestADamagedRecord(t *testing.T) {
 		t.Error("its token is alive")
 	}
 	e.nothingHeld()
+}
+
+// TestARecordThatIsDamagedWhileTheEngineRuns: its memory knows the record as it was. What was to
+// be done with it is left, and the others are ended.
+func TestARecordThatIsDamagedWhileTheEngineRuns(t *testing.T) {
+	for what, end := range map[string]func(*engine){
+		"the worker settles": func(e *engine) {
+			e.pass(2 * time.Hour)
+			e.settled()
+		},
+		"the account goes": func(e *engine) {
+			e.must(logical.DeleteOperation, "roles/readonly", nil)
+			e.must(logical.DeleteOperation, "accounts/ci-bot", map[string]any{"force": true})
+		},
+		"the mount is tainted": func(e *engine) { _ = e.tainted() },
+	} {
+		t.Run(what, func(t *testing.T) {
+			e := configured(t, jiratest.Options{})
+			var all []*logical.Response
+			for range 6 {
+				all = append(all, e.issue("readonly", nil))
+			}
+			first := slices.MinFunc(all, func(x, y *logical.Response) int { return strings.Compare(id(x), id(y)) })
+			key := ledgerPrefix + id(first)[:2] + "/" + id(first)
+			if err := e.storage.Put(t.Context(), &logical.StorageEntry{Key: key, Value: []byte("no record")}); err != nil {
+				t.Fatal(err)
+			}
+			end(e)
+			if names := e.alive(); !slices.Equal(names, []string{first.Data["token_name"].(string)}) {
+				t.Errorf("alive: %v", names)
+			}
+			e.jira.Delete(jiraID(t, first))
+		})
+	}
 }
 
 // TestARecordThatIsRemoved: an operator can remove what the engine can never end, and
