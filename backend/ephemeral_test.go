@@ -521,6 +521,7 @@ func TestATokenIDOfAnotherJira(t *testing.T) {
 	lease := e.issue("deploy", nil)
 	other := jiratest.New(t, jiratest.Options{})
 	other.Leave()
+	other.AddProject(jiratest.Project{Key: "OPS", Name: "Operations", Restricted: true})
 	for _, name := range []string{"alice", lease.Data["username"].(string)} {
 		other.AddUser(jiratest.User{Name: name})
 	}
@@ -582,5 +583,36 @@ func TestAThrowAwayUserWhoWasRenamed(t *testing.T) {
 		e.pass(time.Hour)
 		e.settled()
 		e.nothingHeld()
+	}
+}
+
+// TestRolesThatAreReadBack: whatever Jira says of a user who lacks a role or is gone, the lease
+// of a user who is to be deactivated ends; and where it does not let the administrator change
+// a role, it does not.
+func TestRolesThatAreReadBack(t *testing.T) {
+	for _, status := range []int{400, 404, 410} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			e := throwaway(t, jiratest.Options{Switches: jiratest.Switches{RoleNobodyStatus: status, RoleWithoutStatus: status}})
+			e.write("roles/deploy", map[string]any{"on_revoke": "deactivate"})
+			lease := e.issue("deploy", nil)
+			name := lease.Data["username"].(string)
+			locked := e.jira.Fault(jiratest.Fault{
+				Method: "DELETE", Path: "/rest/api/2/project/OPS/role", Times: -1, Do: jiratest.Answer, Status: status,
+				Header: http.Header{"X-Ausername": {"jira-admin"}}, Body: `{"errorMessages":["You may not edit this project."],"errors":{}}`,
+			})
+			_, err := e.leaseRequest(t.Context(), logical.RevokeOperation, lease.Secret)
+			e.failed(400, nil, err, "taking role", "You may not edit this project")
+			if !slices.Contains(e.jira.Members("OPS", "Developers"), name) {
+				t.Error("the role is taken, which this test is not about")
+			}
+			locked()
+			// The answer to this one is lost, and the next one hears that he does not have it.
+			e.jira.Fault(jiratest.Fault{Method: "DELETE", Path: "/rest/api/2/project/OPS/role", Nth: 1, Do: jiratest.LoseAnswer})
+			e.revoke(lease.Secret)
+			if slices.Contains(e.jira.Members("OPS", "Developers"), name) {
+				t.Error("the role is left")
+			}
+			e.nothingHeld()
+		})
 	}
 }

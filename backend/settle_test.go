@@ -358,3 +358,27 @@ func (s unseen) Put(ctx context.Context, entry *logical.StorageEntry) error {
 	}
 	return err
 }
+
+// TestATokenAPIThatIsAway: while it is, Jira says 404 in JSON of every token. Nothing is called
+// ended by that, whichever way it is to end, and all of it ends when the API is back.
+func TestATokenAPIThatIsAway(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	asked, queued, over := e.issue("readonly", nil), e.issue("readonly", nil), e.issue("readonly", map[string]any{"ttl": "5m"})
+	e.jira.SetSwitches(func(s *jiratest.Switches) { s.NotMounted = []string{"/rest/pat"} })
+	_, err := e.leaseRequest(t.Context(), logical.RevokeOperation, asked.Secret)
+	e.failed(400, nil, err, "cannot tell whether the token is gone")
+	if err := e.revokeQueued(queued.Secret); err == nil {
+		t.Error("a queued revoke succeeds")
+	}
+	e.pass(10 * time.Minute)
+	e.settled()
+	if n := len(e.alive()); n != 3 || e.ledger.Held("ci-bot") != 3 {
+		t.Errorf("%d are alive, and the ledger has %d", n, e.ledger.Held("ci-bot"))
+	}
+	e.jira.SetSwitches(func(s *jiratest.Switches) { s.NotMounted = nil })
+	e.pass(2 * time.Minute)
+	e.settled()
+	e.revoke(asked.Secret)
+	e.revoke(over.Secret)
+	e.nothingHeld()
+}

@@ -588,9 +588,56 @@ func TestRolesOnTheWire(t *testing.T) {
 	_, err = c.ProjectRoles(t.Context(), "NONE")
 	wants(t, err, Denied, "404", "NONE")
 	wants(t, c.AddToRole(t.Context(), "OPS", "1", "other"), Denied, "404")
-	wants(t, c.AddToRole(t.Context(), "OPS", developers, "nobody"), Denied, "404")
-	if err := c.RemoveFromRole(t.Context(), "NONE", developers, "other"); err != nil {
+	wants(t, c.AddToRole(t.Context(), "OPS", developers, "nobody"), Denied, "410")
+	wants(t, c.RemoveFromRole(t.Context(), "NONE", developers, "other"), Denied, "404", "does not see it")
+	if err := c.RemoveFromRole(t.Context(), "NONE", developers, "nobody"); err != nil { // who can have nothing
 		t.Error(err)
+	}
+}
+
+// TestARoleThatCannotBeTaken: Jira refuses with one status who does not have it, who is not
+// there, and whoever may not change it. What the role shows is what counts.
+func TestARoleThatCannotBeTaken(t *testing.T) {
+	for _, status := range []int{400, 403, 404, 410} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			s, root := newDirectory(t, jiratest.Options{Switches: jiratest.Switches{RoleLockedStatus: status, RoleNobodyStatus: status, RoleWithoutStatus: status}})
+			he := bearer(t, s, "ci")
+			wants(t, he.RemoveFromRole(t.Context(), "OPS", developers, "victim"), Denied, fmt.Sprint(status))
+			wants(t, he.AddToRole(t.Context(), "OPS", developers, "other"), Denied, fmt.Sprint(status))
+			wants(t, root.AddToRole(t.Context(), "OPS", developers, "nobody"), Denied, fmt.Sprint(status))
+			if !slices.Contains(s.Members("OPS", "Developers"), "victim") {
+				t.Error("the role is taken, which this test is not about")
+			}
+			if status != http.StatusForbidden {
+				for _, name := range []string{"other", "nobody"} {
+					if err := root.RemoveFromRole(t.Context(), "OPS", developers, name); err != nil {
+						t.Errorf("of %s, who does not have it: %v", name, err)
+					}
+				}
+			}
+			// What cannot be read proves nothing.
+			for what, fault := range map[string]jiratest.Fault{
+				"down":      {Status: 503},
+				"no actors": {Status: 200, Body: `{}`},
+				"no name":   {Status: 200, Body: `{"actors":[{"id":1}]}`},
+				"null":      {Status: 200, Body: `{"actors":null}`},
+				"gateway":   {Status: 404, Body: `{"message":"no Route matched with those values"}`},
+			} {
+				fault.Method, fault.Path, fault.Do = "GET", rolesOfOPS, jiratest.Answer
+				fault.Header = http.Header{"X-Ausername": {"root"}, "Content-Type": {"application/json"}}
+				remove := s.Fault(fault)
+				if err := root.RemoveFromRole(t.Context(), "OPS", developers, "other"); err == nil {
+					t.Errorf("%s: the role is taken for gone", what)
+				}
+				remove()
+			}
+			remove := s.Fault(jiratest.Fault{Method: "DELETE", Path: rolesOfOPS, Do: jiratest.Answer, Status: 404, Header: http.Header{"X-Ausername": {"root"}}})
+			wants(t, root.RemoveFromRole(t.Context(), "OPS", developers, "victim"), Denied, "404")
+			remove()
+			if err := root.RemoveFromRole(t.Context(), "OPS", developers, "victim"); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -649,7 +696,7 @@ func TestWhatCannotBeNamed(t *testing.T) {
 
 // TestPlainUserAdministersNothing: and is told so.
 func TestPlainUserAdministersNothing(t *testing.T) {
-	s, _ := newDirectory(t, jiratest.Options{})
+	s, _ := newDirectory(t, jiratest.Options{Switches: jiratest.Switches{RoleLockedStatus: http.StatusForbidden}})
 	c := bearer(t, s, "ci")
 	for name, call := range directoryCalls {
 		if call.method == "GET" {

@@ -329,7 +329,7 @@ func TestProof(t *testing.T) {
 					t.Errorf("%s: /myself was asked %d times, want %d", method, n, test.asks)
 				}
 			}
-			check("DELETE", test.status, func(c *Client) error { return c.DeleteToken(t.Context(), "412") })
+			check("DELETE", test.status, func(c *Client) error { return c.DeleteToken(t.Context(), "99") }) // which nobody has
 			if test.status == http.StatusOK {
 				check("GET", test.status, func(c *Client) error { _, err := c.Tokens(t.Context()); return err })
 			}
@@ -337,24 +337,83 @@ func TestProof(t *testing.T) {
 	}
 }
 
-// TestProofByList: a Jira that names its users nowhere is believed that a token
-// is gone when its list says so, too; a gateway before it is not.
+// TestProofByList: a Jira that says of a token that it is gone, and not that it ended it,
+// is believed when its list says so, too; so is one that names its users nowhere, and a
+// gateway before it is not.
 func TestProofByList(t *testing.T) {
-	s := newJira(t, jiratest.Options{Switches: jiratest.Switches{XAUserNameAbsent: true}})
-	c := bearer(t, s, "ci")
-	k, _ := s.Mint("ci", "nightly", 1)
-	for _, status := range []int{200, 204, 404} {
-		remove := s.Fault(jiratest.Fault{Method: "DELETE", Do: jiratest.Answer, Status: status})
-		wants(t, c.DeleteToken(t.Context(), key(k)), Nonsense, "still on the list")
-		remove()
+	for _, unnamed := range []bool{false, true} {
+		s := newJira(t, jiratest.Options{Switches: jiratest.Switches{XAUserNameAbsent: unnamed}})
+		c := bearer(t, s, "ci")
+		k, _ := s.Mint("ci", "nightly", 1)
+		header := http.Header{}
+		statuses := []int{200, 204, 404}
+		if !unnamed {
+			header.Set("X-AUSERNAME", "ci")
+			statuses = []int{200, 404}
+		}
+		for _, status := range statuses {
+			remove := s.Fault(jiratest.Fault{Method: "DELETE", Do: jiratest.Answer, Status: status, Header: header})
+			wants(t, c.DeleteToken(t.Context(), key(k)), Nonsense, "still on the list")
+			remove()
+		}
+		for range 2 {
+			if err := c.DeleteToken(t.Context(), key(k)); err != nil {
+				t.Error(err)
+			}
+		}
+		s.Fault(jiratest.Fault{Method: "GET", Path: tokensPath, Do: jiratest.Answer, Status: 503})
+		wants(t, c.DeleteToken(t.Context(), key(k)), Down, "cannot tell whether the token is gone")
 	}
-	for range 2 {
-		if err := c.DeleteToken(t.Context(), key(k)); err != nil {
-			t.Error(err)
+}
+
+// TestWhatIsNotMounted: Jira says of it, in JSON and to the login's own user, what it says
+// of a thing that is not there. Nothing is taken for gone by that.
+func TestWhatIsNotMounted(t *testing.T) {
+	for _, unnamed := range []bool{false, true} {
+		s, c := newDirectory(t, jiratest.Options{Switches: jiratest.Switches{XAUserNameAbsent: unnamed}})
+		own, secret := s.Mint("ci", "nightly", 1)
+		he := newSite(t, s, Options{}).As(Login{Username: "ci", Token: secret})
+		s.SetSwitches(func(s *jiratest.Switches) {
+			s.NotMounted = []string{"/rest/pat", "/rest/api/2/user", "/rest/api/2/group", "/rest/api/2/project"}
+		})
+		for what, call := range map[string]func() error{
+			"a token":         func() error { return he.DeleteToken(t.Context(), key(own)) },
+			"another's token": func() error { return c.DeleteOthersToken(t.Context(), key(own), func(Token) bool { return true }) },
+			"a look at one": func() error {
+				_, found, err := c.Token(t.Context(), key(own))
+				if found {
+					t.Error("it is found")
+				}
+				return err
+			},
+			"a user": func() error { _, err := c.DeleteUser(t.Context(), "victim"); return err },
+			"a look at a user": func() error {
+				_, _, found, err := c.FindUser(t.Context(), "victim")
+				if found {
+					t.Error("he is found")
+				}
+				return err
+			},
+			"a member":   func() error { return c.RemoveFromGroup(t.Context(), "jira-software-users", "victim") },
+			"a role":     func() error { return c.RemoveFromRole(t.Context(), "OPS", developers, "victim") },
+			"inactivity": func() error { return c.Deactivate(t.Context(), "victim") },
+		} {
+			if err := call(); err == nil {
+				t.Errorf("%s is gone, says the client", what)
+			}
+		}
+		// It is gone between two calls about one thing.
+		s.SetSwitches(func(s *jiratest.Switches) { s.NotMounted = nil })
+		seen := 0
+		err := c.DeleteOthersToken(t.Context(), key(own), func(Token) bool {
+			seen++
+			s.SetSwitches(func(s *jiratest.Switches) { s.NotMounted = []string{"/rest/pat"} })
+			return true
+		})
+		if err == nil || seen != 1 {
+			t.Errorf("another's token, which was seen %d times, is gone: %v", seen, err)
 		}
 	}
-	s.Fault(jiratest.Fault{Method: "GET", Path: tokensPath, Do: jiratest.Answer, Status: 503})
-	wants(t, c.DeleteToken(t.Context(), key(k)), Down, "cannot tell whether the token is gone")
 }
 
 // TestProofByMyself: where the answer does not name its user, /myself has to,

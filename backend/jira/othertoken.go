@@ -10,34 +10,45 @@ import (
 // Jira allows it (which is not confirmed), an administrator, of the tokens of anybody.
 
 // Token returns the token with Jira's key id, be it another user's. found is false,
-// without an error, where Jira said to the login's own user that there is none: of a
-// token that this login may not see it says the same.
+// without an error, where Jira said to the login's own user that there is none, and its
+// token API is there: of a token that this login may not see it says the same.
 func (c *Client) Token(ctx context.Context, id string) (t Token, found bool, err error) {
 	if !isKey(id) {
 		return Token{}, false, refuse(http.MethodGet, tokensPath, "id of a token", id)
 	}
+	t, a, err := c.token(ctx, id)
+	if err != nil {
+		return Token{}, false, err
+	}
+	if a.status == http.StatusNotFound {
+		return Token{}, false, c.unlisted(ctx, a, id)
+	}
+	return t, true, nil
+}
+
+// token returns the token with that id, and Jira's answer, which is a 404 where there is none
+// or where the token API is not mounted.
+func (c *Client) token(ctx context.Context, id string) (Token, *answer, error) {
 	a, err := c.do(ctx, call{
 		method: http.MethodGet, path: tokensPath + "/" + id,
 		want:   []int{http.StatusOK, http.StatusNotFound},
 		urgent: true,
 	})
 	if err != nil {
-		return Token{}, false, err
+		return Token{}, nil, err
 	}
-	if err := c.prove(ctx, a, nil); err != nil {
-		return Token{}, false, err
-	}
-	if a.status == http.StatusNotFound {
-		return Token{}, false, nil
+	if err := c.prove(ctx, a, nil); err != nil || a.status == http.StatusNotFound {
+		return Token{}, a, err
 	}
 	var listed tokenJSON
 	if err := a.decode(&listed); err != nil {
-		return Token{}, false, err
+		return Token{}, a, err
 	}
-	if t, err = listed.token(); t.ID != id {
-		return Token{}, false, a.nonsense(fmt.Sprintf("it is about another token: %v", err))
+	t, err := listed.token()
+	if t.ID != id {
+		return Token{}, a, a.nonsense(fmt.Sprintf("it is about another token: %v", err))
 	}
-	return t, true, nil
+	return t, a, nil
 }
 
 // DeleteOthersToken ends the token with Jira's key id, which is another user's, if it is the

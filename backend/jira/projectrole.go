@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -56,7 +57,7 @@ func (c *Client) ProjectRoles(ctx context.Context, projectKey string) (map[strin
 
 // AddToRole gives the user called name a role in a project. That he has it
 // already is an error of kind [Denied], as is a project, a role or a user that
-// is not there. As [Client.AddToGroup] it is not repeated where its answer is
+// is not there, and a project whose roles the login's user may not change. As [Client.AddToGroup] it is not repeated where its answer is
 // lost.
 func (c *Client) AddToRole(ctx context.Context, projectKey, roleID, name string) error {
 	path, err := rolePath(http.MethodPost, projectKey, roleID, name)
@@ -76,10 +77,11 @@ func (c *Client) AddToRole(ctx context.Context, projectKey, roleID, name string)
 }
 
 // RemoveFromRole takes a role in a project from the user called name. No error
-// means that Jira said to the login's own user that it did, or that there is no
-// such project, role, or user with it. Of a project that the login's user does
-// not see Jira says the same. It goes before other calls where the gate is
-// narrow.
+// means that he is proven not to have it, whether this call took it, or he did not have
+// it, or is not there. Jira refuses with the same statuses, 404 and 410, one who
+// does not have the role, one who is not there, and a login that may not change the
+// role: the role itself decides, and where it cannot be read [Client.FindUser]. It
+// goes before other calls where the gate is narrow.
 func (c *Client) RemoveFromRole(ctx context.Context, projectKey, roleID, name string) error {
 	path, err := rolePath(http.MethodDelete, projectKey, roleID, name)
 	if err != nil {
@@ -87,16 +89,71 @@ func (c *Client) RemoveFromRole(ctx context.Context, projectKey, roleID, name st
 	}
 	a, err := c.do(ctx, call{
 		method: http.MethodDelete, path: path, query: url.Values{"user": {name}},
-		want:   []int{http.StatusNoContent, http.StatusNotFound},
+		want:   []int{http.StatusNoContent, http.StatusBadRequest, http.StatusNotFound, http.StatusGone},
 		urgent: true,
 	})
 	if err != nil {
 		return err
 	}
-	if a.status == http.StatusNotFound {
-		return c.proveMissing(ctx, a)
+	return c.proveEnd(ctx, a, func() error { return c.lacksRole(ctx, a, path, name) })
+}
+
+// lacksRole returns nil if the user called name does not have the role at path, after a,
+// the answer to its removal.
+func (c *Client) lacksRole(ctx context.Context, a *answer, path, name string) error {
+	actors, readable, err := c.actors(ctx, path)
+	has := slices.ContainsFunc(actors, func(actor string) bool { return strings.EqualFold(actor, name) })
+	there := true
+	if err == nil && !readable {
+		_, _, there, err = c.findUser(ctx, "username", name, true)
 	}
-	return c.prove(ctx, a, nil)
+	switch {
+	case err != nil:
+		return fmt.Errorf("DELETE %s: cannot tell whether the user still has the role: %w", path, err)
+	case readable && !has, !there:
+		return nil
+	case a.status == http.StatusNoContent && readable:
+		return a.nonsense("the user still has the role")
+	}
+	e := a.denied(c.login)
+	if !readable {
+		e.Advice = "the project or the role was deleted, or the login's user does not see it, for which Jira has one answer: let that user administer the project; if it was deleted, nothing is left to take"
+	}
+	return e
+}
+
+// actors returns the names of those who have the role at path. readable is false, without
+// an error, where Jira says that there is no such project or role, as it does of one that
+// the login's user does not see.
+func (c *Client) actors(ctx context.Context, path string) (names []string, readable bool, err error) {
+	a, err := c.do(ctx, call{method: http.MethodGet, path: path, want: []int{http.StatusOK, http.StatusNotFound}, urgent: true})
+	if err != nil {
+		return nil, false, err
+	}
+	if a.status == http.StatusNotFound {
+		return nil, false, c.proveMissing(ctx, a)
+	}
+	if err := c.prove(ctx, a, nil); err != nil {
+		return nil, false, err
+	}
+	var role struct {
+		Actors *[]struct {
+			Name string `json:"name"`
+		} `json:"actors"`
+	}
+	if err := a.decode(&role); err != nil {
+		return nil, false, err
+	}
+	if role.Actors == nil {
+		return nil, false, a.nonsense("a role without actors")
+	}
+	for _, actor := range *role.Actors {
+		if actor.Name == "" {
+			return nil, false, a.nonsense("an actor without a name")
+		}
+		names = append(names, actor.Name)
+	}
+	return names, true, nil
 }
 
 // rolePath is the path of a role in a project, for a call about the user called

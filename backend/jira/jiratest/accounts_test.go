@@ -166,9 +166,29 @@ func TestPlainUsersAdministerNothing(t *testing.T) {
 		{"POST", "/rest/api/2/project/DEMO/role/10001", `{"user":["ci"]}`},
 		{"DELETE", "/rest/api/2/project/DEMO/role/10001?user=other", ""},
 	} {
-		ci.want(403, call.method, call.path, call.body)
+		status := 403
+		if strings.Contains(call.path, "/role/") {
+			ci.want(404, call.method, call.path, call.body)
+			s.SetSwitches(func(sw *jiratest.Switches) { sw.RoleLockedStatus = status })
+		}
+		ci.want(status, call.method, call.path, call.body)
 		as(t, s, "").want(401, call.method, call.path, call.body)
+		s.SetSwitches(func(sw *jiratest.Switches) { sw.RoleLockedStatus = 0 })
 	}
+}
+
+// What is not mounted is told in JSON, to everybody, and with the caller's name.
+func TestNotMounted(t *testing.T) {
+	s := newJira(t, jiratest.Options{})
+	ci := basic(t, s, "ci")
+	s.SetSwitches(func(sw *jiratest.Switches) { sw.NotMounted = []string{"/rest/pat", "/rest/api/2/user"} })
+	for _, path := range []string{"/rest/pat/latest/tokens", "/rest/pat/latest/tokens/412", "/rest/api/2/user?username=ci"} {
+		r := ci.do("GET", path, "")
+		if r.status != 404 || !strings.Contains(r.body, `"message":"null for uri: `) || !strings.Contains(r.body, `"status-code":404`) || r.header.Get("X-AUSERNAME") != "ci" {
+			t.Errorf("%s: %d %v %s", path, r.status, r.header, r.body)
+		}
+	}
+	ci.want(200, "GET", "/rest/api/2/myself", "")
 }
 
 // may lists what a client has permission for, of what is asked.
@@ -217,12 +237,21 @@ func TestProjectsRolesAndPermissions(t *testing.T) {
 	const developers, administrators = "/rest/api/2/project/SECRET/role/10001", "/rest/api/2/project/SECRET/role/10002"
 	root.want(200, "POST", developers, `{"user":["ci"]}`)
 	root.want(400, "POST", developers, `{"user":["ci"]}`)
-	root.want(404, "POST", developers, `{"user":["other","nobody"]}`)
+	for status, switched := range map[int]int{410: 0, 404: 404, 400: 400} {
+		s.SetSwitches(func(sw *jiratest.Switches) { sw.RoleNobodyStatus = switched })
+		root.want(status, "POST", developers, `{"user":["other","nobody"]}`)
+		root.want(status, "DELETE", developers+"?user=nobody", "")
+	}
+	for status, switched := range map[int]int{404: 0, 204: 204, 410: 410, 400: 400} {
+		s.SetSwitches(func(sw *jiratest.Switches) { sw.RoleWithoutStatus = switched })
+		root.want(status, "DELETE", developers+"?user=other", "")
+	}
+	s.SetSwitches(func(sw *jiratest.Switches) { sw.RoleWithoutStatus = 0 })
 	root.want(400, "POST", developers, `{}`)
 	root.want(404, "POST", "/rest/api/2/project/SECRET/role/1", `{"user":["ci"]}`)
 	root.want(404, "POST", "/rest/api/2/project/NONE/role/10001", `{"user":["ci"]}`)
 	check(ci, "?projectKey=SECRET", "BROWSE_PROJECTS")
-	ci.want(403, "POST", administrators, `{"user":["ci"]}`)
+	ci.want(404, "POST", administrators, `{"user":["ci"]}`)
 	s.AddRole("SECRET", "Administrators", "ci")
 	check(ci, "?projectKey=SECRET", "BROWSE_PROJECTS ADMINISTER_PROJECTS")
 	ci.want(200, "POST", developers, `{"user":["other"]}`)

@@ -56,6 +56,10 @@ func Facts() []Fact {
 		{Fact: "adding to a group that is not there is 404", Switch: "UnknownGroupStatus", Tests: []string{"TestGroups", "TestGroupsThatAreRefused", "TestThrowAwayUserWhicheverWayItTurnsOut", "TestALeaseWhicheverWayItTurnsOut"}},
 		{Fact: "taking somebody out of a group he is not in is 404", Switch: "NotMemberStatus", Tests: []string{"TestGroups", "TestGroupsThatAreRefused", "TestThrowAwayUserWhicheverWayItTurnsOut", "TestALeaseWhicheverWayItTurnsOut"}},
 
+		{Fact: "of a user who is not there a project role says 410", Switch: "RoleNobodyStatus", Tests: []string{"TestProjectsRolesAndPermissions", "TestARoleThatCannotBeTaken", "TestALeaseWhicheverWayItTurnsOut"}},
+		{Fact: "taking a project role from somebody who does not have it is 404", Switch: "RoleWithoutStatus", Tests: []string{"TestProjectsRolesAndPermissions", "TestARoleThatCannotBeTaken", "TestALeaseWhicheverWayItTurnsOut"}},
+		{Fact: "changing the roles of a project that one does not administer is 404", Switch: "RoleLockedStatus", Tests: []string{"TestPlainUsersAdministerNothing", "TestARoleThatCannotBeTaken", "TestALeaseWhicheverWayItTurnsOut"}},
+
 		{Fact: "a wrong client id or secret is refused with 401", Switch: "InvalidClientStatus", Tests: []string{"TestClientCredentials", "TestRefusedGrants"}},
 		{Fact: "the scope that is asked for narrows an access token", Switch: "ScopeIgnored", Tests: []string{"TestClientCredentials", "TestAccessToken"}},
 		{Fact: "an access token's type is told", Switch: "TokenTypeAbsent", Tests: []string{"TestAccessTokenAnswers", "TestAccessTokenOnTheWire"}},

@@ -249,7 +249,7 @@ func (s *Server) postRole(q *request) answer {
 		return *refusal
 	}
 	if !s.leads(q.user, p) {
-		return forbiddenAnswer()
+		return messageAnswer(cmp.Or(s.switches.RoleLockedStatus, http.StatusNotFound), "You do not have permission to edit the configuration of this project.")
 	}
 	body, _ := q.object()
 	names, ok := body.texts("user")
@@ -261,7 +261,7 @@ func (s *Server) postRole(q *request) answer {
 		u := s.byLogin[strings.ToLower(name)]
 		switch {
 		case u == nil:
-			return noUser(name)
+			return s.noActor(name)
 		case p.roles[id][u.Key]:
 			return messageAnswer(http.StatusBadRequest, fmt.Sprintf("'%s' is already a member of the project role.", name))
 		}
@@ -279,12 +279,23 @@ func (s *Server) deleteRole(q *request) answer {
 		return *refusal
 	}
 	if !s.leads(q.user, p) {
-		return forbiddenAnswer()
+		return messageAnswer(cmp.Or(s.switches.RoleLockedStatus, http.StatusNotFound), "You do not have permission to edit the configuration of this project.")
 	}
 	u := s.byLogin[strings.ToLower(q.query.Get("user"))]
-	if u == nil || !p.roles[id][u.Key] {
-		return noUser(q.query.Get("user"))
+	switch {
+	case u == nil:
+		return s.noActor(q.query.Get("user"))
+	case p.roles[id][u.Key]:
+	case s.switches.RoleWithoutStatus == http.StatusNoContent:
+		return emptyAnswer(http.StatusNoContent)
+	default:
+		return messageAnswer(cmp.Or(s.switches.RoleWithoutStatus, http.StatusNotFound), fmt.Sprintf("'%s' is not a member of the project role.", u.Name))
 	}
 	delete(p.roles[id], u.Key)
 	return emptyAnswer(http.StatusNoContent)
+}
+
+// noActor is what is said of a user who is not there, where he is to have a project role.
+func (s *Server) noActor(name string) answer {
+	return messageAnswer(cmp.Or(s.switches.RoleNobodyStatus, http.StatusGone), fmt.Sprintf("We can't find '%s' in any accessible user directory.", name))
 }

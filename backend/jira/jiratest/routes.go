@@ -92,6 +92,11 @@ func (s *Server) route(q *request) answer {
 	if a, ok := s.oauth(q); ok {
 		return a
 	}
+	for _, prefix := range s.switches.NotMounted {
+		if strings.HasPrefix(q.path, prefix) {
+			return jsonAnswer(http.StatusNotFound, map[string]any{"message": "null for uri: " + s.url + q.path, "status-code": http.StatusNotFound})
+		}
+	}
 	var others []string
 	for _, r := range routes {
 		vars, ok := match(r.path, q.path)

@@ -74,6 +74,7 @@ type Switches struct {
 	RetryAfterAbsent bool          // a 429 has no Retry-After, as from some gateways
 	RetryAfterZero   bool          // a 429 has Retry-After: 0, as from some gateways
 	Date             string        // what the header Date says; "": Jira's clock, "absent": there is none
+	NotMounted       []string      // what paths begin with where nothing is mounted: 404 in JSON, as Atlassian's REST answers whoever logs in
 	State            string        // what /status says; "": RUNNING. MAINTENANCE comes with 503, ERROR with 500
 
 	// Users.
@@ -85,4 +86,7 @@ type Switches struct {
 	UserLag            time.Duration // how long GET of a user answers 404 after a call has made him
 	UnknownGroupStatus int           // status of adding to a group that is not there; 0: 404, else 400
 	NotMemberStatus    int           // status of taking somebody out of a group he is not in; 0: 404, else 400
+	RoleNobodyStatus   int           // status of giving a project role to a user who is not there, and of taking it; 0: 410, else 400 or 404
+	RoleWithoutStatus  int           // status of taking a project role from a user who does not have it; 0: 404, else 204, 400 or 410
+	RoleLockedStatus   int           // status of changing the roles of a project that the caller sees and does not administer; 0: 404, else 403
 }
