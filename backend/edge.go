@@ -139,6 +139,7 @@ func status(err error) int {
 		wrong    mistake
 		later    retryLater
 		full     *noRoom
+		unknown  *inDoubt
 		lie      nonsense
 		state    *ledger.StateError
 	)
@@ -149,7 +150,7 @@ func status(err error) int {
 		return http.StatusTooManyRequests
 	case errors.As(err, &lie):
 		return http.StatusBadGateway
-	case errors.As(err, &later):
+	case errors.As(err, &later), errors.As(err, &unknown):
 		return http.StatusServiceUnavailable
 	case errors.As(err, &fromJira):
 		switch fromJira.Kind {

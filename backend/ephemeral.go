@@ -406,8 +406,9 @@ func (b *backend) probe(ctx context.Context, req *logical.Request, name string, 
 	})
 }
 
-// enlist writes the intent for a throw-away user of role r. The error is a
-// noRoom where the role has as many as it may.
+// enlist writes the intent for a throw-away user of role r. The error is an inDoubt
+// where nobody knows what became of another, and a noRoom where the role has as many
+// as it may.
 func (b *backend) enlist(ctx context.Context, m *mint, c *config, r *role) (err error) {
 	if err := c.consents(m.record.Role, r); err != nil {
 		return err
@@ -427,6 +428,9 @@ func (b *backend) enlist(ctx context.Context, m *mint, c *config, r *role) (err 
 	}
 	m.record.Type, m.record.Account, m.record.Site, m.record.Username = credentialTypeUser, adminAccount, m.client.URL(), m.user.Name
 	m.record.OnRevoke, m.record.ProjectRoles = r.OnRevoke, strings.Join(r.ProjectRoleIDs, " ")
+	if b.ledger.InDoubt(adminAccount) {
+		return &inDoubt{[]string{adminAccount}}
+	}
 	err = b.ledger.Intend(ctx, m.record, ledger.Room{Role: r.MaxLeases, Reader: r.MaxPerEntity})
 	if taken := (*ledger.FullError)(nil); errors.As(err, &taken) {
 		return roleIsFull(m.record, taken, adminAccount)

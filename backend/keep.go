@@ -192,8 +192,11 @@ func (k *keeper) rotateToken(ctx context.Context, req *logical.Request, have *cr
 
 // mint makes the token after have, whose user owns so many now, and stores it as next.
 func (k *keeper) mint(ctx context.Context, req *logical.Request, have *credential, owned int) (*ledger.Record, string, error) {
-	m, err := k.intend(ctx, req, owned)
-	if err != nil {
+	var m *mint
+	if err := k.b.placed(ctx, req, func() (err error) {
+		m, err = k.intend(ctx, req, owned)
+		return err
+	}); err != nil {
 		return nil, "", err
 	}
 	r := m.record
@@ -221,7 +224,8 @@ func (k *keeper) mint(ctx context.Context, req *logical.Request, have *credentia
 	return r, secret, err
 }
 
-// intend writes the intent of the next token.
+// intend writes the intent of the next token. The error is an inDoubt where nobody knows
+// what became of a mint of its account before.
 func (k *keeper) intend(ctx context.Context, req *logical.Request, owned int) (*mint, error) {
 	// From the intent on the account is given to no other user.
 	k.b.resources.RLock()
@@ -279,6 +283,9 @@ func (k *keeper) intend(ctx context.Context, req *logical.Request, owned int) (*
 		}
 	}
 	m.record.Expires = ledger.At(k.b.now().Add(ledger.LateLanding).AddDate(0, 0, days(m.max))) // at the latest
+	if k.b.ledger.InDoubt(k.account) {
+		return nil, &inDoubt{[]string{k.account}}
+	}
 	err = k.b.ledger.Intend(ctx, m.record, room)
 	if full := (*ledger.FullError)(nil); errors.As(err, &full) {
 		return nil, &noRoom{text: fmt.Sprintf("account %q holds %d of the %d tokens that it can: end a lease, or raise max_tokens", k.account, full.Held, full.Room)}

@@ -45,10 +45,11 @@ func (b *backend) mint(ctx context.Context, req *logical.Request, name string, i
 	again := map[string]bool{}
 	var failed error // and why
 	for {
-		m, err := b.intend(ctx, req, name, increment, passed)
-		if full := (*noRoom)(nil); errors.As(err, &full) && b.settleAccounts(ctx, req, false, full.accounts...) {
+		var m *mint
+		err := b.placed(ctx, req, func() (err error) {
 			m, err = b.intend(ctx, req, name, increment, passed)
-		}
+			return err
+		})
 		if err != nil {
 			return nil, jira.Token{}, "", errors.Join(failed, err)
 		}
@@ -168,13 +169,14 @@ func roleIsFull(r *ledger.Record, taken *ledger.FullError, accounts ...string) e
 }
 
 // takePlace writes the intent for the account of the role with the most room
-// that is none of those passed. The error is a noRoom where none has any. The
-// caller holds b.resources.
+// that is none of those passed, nor in doubt. The error is an inDoubt where none but
+// such have any, and a noRoom where none has. The caller holds b.resources.
 func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, c *config, r *role, passed []string) error {
 	type candidate struct {
 		name string
 		*account
-		held int
+		held    int
+		inDoubt bool
 	}
 	pool := make([]candidate, 0, len(r.Accounts))
 	var refused error // by the last account that does not allow the role
@@ -198,13 +200,14 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 	}
 	for {
 		for i := range pool {
-			pool[i].held = b.ledger.Held(pool[i].name)
+			pool[i].held, pool[i].inDoubt = b.ledger.Held(pool[i].name), b.ledger.InDoubt(pool[i].name)
 		}
 		slices.SortStableFunc(pool, func(x, y candidate) int { return cmp.Compare(y.places()-y.held, x.places()-x.held) })
-		a := pool[0]
-		if a.held >= a.places() {
+		free := slices.IndexFunc(pool, func(a candidate) bool { return a.held < a.places() && !a.inDoubt })
+		if free < 0 {
 			break
 		}
+		a := pool[free]
 		var err error
 		if m.client, err = b.sites.client(c, a.name, a.account); err != nil {
 			return err
@@ -234,8 +237,15 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 		}
 	}
 	full := make([]string, len(pool))
+	var unknown []string
 	for i, a := range pool {
+		if a.inDoubt {
+			unknown = append(unknown, a.name)
+		}
 		full[i] = fmt.Sprintf("account %q holds %d of the %d tokens that it can (max_tokens=%d)", a.name, a.held, a.places(), a.MaxTokens)
+	}
+	if len(unknown) > 0 {
+		return &inDoubt{unknown}
 	}
 	return &noRoom{accounts: r.Accounts, text: fmt.Sprintf("no account of role %q has room: %s; end a lease, add an account to the role, or raise max_tokens with Jira's own cap, its property atlassian.pats.max.tokens.per.user", m.record.Role, strings.Join(full, "; "))}
 }

@@ -193,7 +193,7 @@ func (b *backend) trial(ctx context.Context, req *logical.Request, name string, 
 	if err != nil {
 		return err
 	}
-	if err := b.placeTrial(ctx, req, m, c, &alike); err != nil {
+	if err := b.placed(ctx, req, func() error { return b.placeTrial(ctx, req, m, c, &alike) }); err != nil {
 		return err
 	}
 	defer b.ledger.Over(m.record.ID)

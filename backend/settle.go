@@ -29,15 +29,20 @@ func (b *backend) settleAccounts(ctx context.Context, req *logical.Request, soug
 			continue
 		}
 		tried = true
-		client, err := b.client(ctx, req.Storage, account)
-		if err == nil {
-			err = b.settle(ctx, b.log(req).With("account", account), client, ids...)
-		}
-		if err != nil {
+		if err := b.settleAccount(ctx, req, account, ids...); err != nil {
 			b.log(req).Warn("not all is settled", "account", account, "records", len(ids), "error", err)
 		}
 	}
 	return tried
+}
+
+// settleAccount asks Jira about records of the account.
+func (b *backend) settleAccount(ctx context.Context, req *logical.Request, account string, ids ...string) error {
+	client, err := b.client(ctx, req.Storage, account)
+	if err != nil {
+		return err
+	}
+	return b.settle(ctx, b.log(req).With("account", account), client, ids...)
 }
 
 // settle does for records of one account, whose user client logs in as, what

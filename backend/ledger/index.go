@@ -23,10 +23,12 @@ type index struct {
 	seed     maphash.Seed // of these hashes
 }
 
-// shelf is the entries of one account, and how many places they take.
+// shelf is the entries of one account, how many places they take, and of how many
+// nobody knows what became of them.
 type shelf struct {
 	account string
 	held    int
+	doubts  int
 	byDue   []*entry // a heap: the first that is due lies on top
 }
 
@@ -53,6 +55,7 @@ type entry struct {
 	kept    bool
 	own     bool // as well as kept
 	minting bool // intended, or kept and issued, and its mint runs in this process
+	doubted bool // intended, its mint has ended, and it was not looked for in Jira
 }
 
 // states are what an entry's state may be.
@@ -82,7 +85,9 @@ func (x *index) begin(r *Record, room Room) *FullError {
 	if held := x.readers.held(r); room.Reader > 0 && held >= room.Reader {
 		return &FullError{Held: held, Room: room.Reader, OfReader: true}
 	}
-	x.set(r, never).minting = true
+	e := x.set(r, never)
+	e.minting = true
+	e.doubt()
 	return nil
 }
 
@@ -96,6 +101,7 @@ func (x *index) over(id string) (first bool) {
 		return false
 	}
 	e.minting = false
+	e.doubt()
 	if states[e.state] != Intended {
 		return false
 	}
@@ -145,6 +151,7 @@ func (x *index) set(r *Record, due Time) *entry {
 	e.since = r.since(due)
 	e.absent, e.kept, e.own = r.absent(), r.Kept != "", r.Kept == KeptOwn
 	e.state, e.minting = uint8(slices.Index(states[:], r.State)), minting //nolint:gosec // five of them
+	e.doubt()
 	e.move(max(due, e.holdTo))
 	return e
 }
@@ -182,6 +189,18 @@ func (x *index) known(site, tokenID string) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.tokens[x.tokenHash(site, tokenID)] > 0
+}
+
+// doubt notes whether anybody knows what became of e.
+func (e *entry) doubt() {
+	is := states[e.state] == Intended && !e.absent && !e.minting
+	switch {
+	case is && !e.doubted:
+		e.shelf.doubts++
+	case !is && e.doubted:
+		e.shelf.doubts--
+	}
+	e.doubted = is
 }
 
 // take notes whether e takes a place of its account, its role and its reader.
@@ -222,6 +241,9 @@ func (x *index) remove(e *entry) {
 	s := e.shelf
 	heap.Remove(s, int(e.at))
 	e.take(false)
+	if e.doubted {
+		s.doubts--
+	}
 	x.name(e, 0)
 	x.readers.leave(e.reader)
 	if len(s.byDue) == 0 {
@@ -332,6 +354,16 @@ func (x *index) held(account string) int {
 	defer x.mu.Unlock()
 	if s := x.accounts[account]; s != nil {
 		return s.held
+	}
+	return 0
+}
+
+// doubts counts what nobody knows the fate of, of account's.
+func (x *index) doubts(account string) int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if s := x.accounts[account]; s != nil {
+		return s.doubts
 	}
 	return 0
 }

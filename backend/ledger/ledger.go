@@ -361,6 +361,18 @@ func (l *Ledger) Unsettled(account string, sought bool) []string {
 	})
 }
 
+// InDoubt tells whether account has an intent whose mint does not run in this process
+// and which was not looked for in Jira since. It is what this process knows.
+func (l *Ledger) InDoubt(account string) bool { return l.index.doubts(account) > 0 }
+
+// Doubts returns the ids of these intents.
+func (l *Ledger) Doubts(account string) []string {
+	if !l.InDoubt(account) {
+		return nil
+	}
+	return l.index.list(account, func(e *entry) bool { return e.doubted })
+}
+
 // Next is when the first record of each account falls due, for whoever looks
 // after them: an issued one when its lease is over by [Grace], an owed one and
 // an intent whose mint has ended at once. It is what this process knows.

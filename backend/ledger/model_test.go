@@ -454,7 +454,7 @@ func (f *fixture) agrees(t *testing.T, step, op int, accounts []string, known ma
 	next := map[string]time.Time{}
 	there := map[string]bool{}
 	for _, account := range accounts {
-		var ids, due, unsettled, sought []string
+		var ids, due, unsettled, sought, doubts []string
 		held, minting := 0, false
 		for id, m := range known {
 			if m.Account != account {
@@ -465,6 +465,9 @@ func (f *fixture) agrees(t *testing.T, step, op int, accounts []string, known ma
 			minting = minting || m.minting
 			if m.held() {
 				held++
+			}
+			if m.State == ledger.Intended && m.SoughtAt == 0 && !m.minting {
+				doubts = append(doubts, id)
 			}
 			if m.State != ledger.Issued && m.State != ledger.Ended && !m.minting {
 				sought = append(sought, id)
@@ -494,6 +497,10 @@ func (f *fixture) agrees(t *testing.T, step, op int, accounts []string, known ma
 		same("due", f.Due(account, 1000), due)
 		same("unsettled", f.Unsettled(account, false), unsettled)
 		same("unsettled with sought", f.Unsettled(account, true), sought)
+		same("doubts", f.Doubts(account), doubts)
+		if f.InDoubt(account) != (len(doubts) > 0) {
+			t.Fatalf("step %d, op %d: in doubt: %v, want %v", step, op, f.InDoubt(account), doubts)
+		}
 		for _, most := range []int{0, 1, 2, 1000} {
 			some := f.Due(account, most)
 			slices.SortFunc(due, func(a, b string) int { return cmp.Compare(known[a].due, known[b].due) })
