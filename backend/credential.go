@@ -43,7 +43,7 @@ func credentialFields(of string) map[string]*framework.FieldSchema {
 		},
 		"own_token_id": {
 			Type:        framework.TypeString,
-			Description: "Jira's id of the token that is given here. By it a tidy tells it from others of the user, and a rotation can end it, and know when it expires. A new token without it clears it.",
+			Description: "Jira's id of the token that is given here. By it a tidy tells it from others of the user, and a rotation can end it, and know when it expires. Where it is left out with a new token, it is found if the user has no other; if he has, the answer warns.",
 		},
 	}
 }
@@ -112,6 +112,12 @@ func (c *credential) validateKept() error {
 		return mistakef("own_token_id is of a token that was brought, and the engine has replaced that one: it knows its own")
 	}
 	return c.schedule.validate()
+}
+
+// unscheduled is c without when it is replaced, which Jira has no say in.
+func (c credential) unscheduled() credential {
+	c.schedule = schedule{}
+	return c
 }
 
 // sentCredential tells whether a request brings a token, a password or a client

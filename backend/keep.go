@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -177,6 +176,11 @@ func (k *keeper) rotateToken(ctx context.Context, req *logical.Request, have *cr
 	if err != nil {
 		return nil, fmt.Errorf("listing the tokens of user %q: %w", client.Username(), err)
 	}
+	a, err := k.b.loginOf(ctx, req.Storage, k.account)
+	if err != nil {
+		return nil, err
+	}
+	onFallback := k.b.sites.onFallback(k.account, a) // Jira has refused the token
 	next, secret, err := k.mint(ctx, req, have, len(tokens))
 	if err != nil {
 		return nil, err
@@ -184,8 +188,9 @@ func (k *keeper) rotateToken(ctx context.Context, req *logical.Request, have *cr
 	if _, err := k.finish(ctx, req, &credential{Username: have.Username, UserKey: have.UserKey, rotated: rotated{Next: secret, NextID: next.ID}}); err != nil {
 		return nil, err
 	}
-	if k.role == "" && have.RecordID == "" && have.OwnTokenID == "" {
-		warnings = append(warnings, fmt.Sprintf("the token that the engine was given is alive in Jira, and its id is not known: it is one of those that user %q has by the names %s; delete it by hand", have.Username, strings.Join(strangersNamed(tokens), ", ")))
+	rest := byHand(tokens)
+	if k.role == "" && have.RecordID == "" && have.OwnTokenID == "" && !onFallback && len(rest) > 0 {
+		warnings = append(warnings, fmt.Sprintf("the token that the engine was given is alive in Jira, and its id is not known: it is one of those of user %q, %s; delete it by hand", have.Username, tokensNamed(rest)))
 	}
 	return warnings, nil
 }

@@ -950,6 +950,10 @@ func (m *model) operator() {
 		for _, l := range m.leases {
 			l.asked = append(l.asked, m.node)
 		}
+		if m.owns { // the rotation ends the token that was brought, so the next account needs another
+			m.owns = false
+			_, m.login["token"] = m.jira.Mint("ci-bot", "made by hand", 90)
+		}
 		if m.remove(m.principal(), map[string]any{"force": true}) {
 			m.configure()
 		}

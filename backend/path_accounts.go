@@ -12,7 +12,6 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
-	"vault-plugin-secrets-jira/backend/ledger"
 )
 
 // accountTypeUser is an account that is a Jira user. The other types are service
@@ -136,8 +135,9 @@ users made for the purpose, and each of them one of:
 
 The write is checked against Jira: the credential works and belongs to the user,
 who is active, is no administrator of Jira unless allow_admin is set, and no
-other account's. A credential that Jira has refused is not used again until the
-account is written.
+other account's, and whose tokens can be listed. A credential that Jira has refused
+is not used again until it is written once more. A write of max_tokens,
+allowed_roles or when to rotate asks Jira nothing.
 
 A service account, of Jira 11 or newer or of Jira Cloud, is no user. It asks for
 access tokens, which end by themselves within an hour or so:
@@ -334,26 +334,8 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		if err := c.secretStays(before, a, d); err != nil {
 			return nil, err
 		}
-		client, err := b.trialClient(c, name, before, a, sentCredential(d, stale))
-		if err != nil {
+		if warnings, err = b.verifyAccount(ctx, c, name, before, a, sentCredential(d, stale)); err != nil {
 			return nil, err
-		}
-		defer client.Close()
-		if warnings, err = b.verifyAccount(ctx, c, client, before, a); err != nil {
-			return nil, err
-		}
-		if a.Exclusive && (before == nil || !before.Exclusive) {
-			tokens, err := client.Tokens(ctx)
-			if err != nil {
-				return nil, fmt.Errorf("listing the tokens of user %q: %w", a.Username, err)
-			}
-			names, err := b.strangersOf(ctx, name, tokens)
-			if err != nil {
-				return nil, err
-			}
-			if len(names) > 0 {
-				warnings = append(warnings, fmt.Sprintf("exclusive: the next revoke or tidy ends what user %q has that the engine did not make: %s", a.Username, strings.Join(names, ", ")))
-			}
 		}
 		// A user who was renamed is the same by his key.
 		moves := before != nil && before.UserKey != a.UserKey
@@ -406,99 +388,6 @@ func (b *backend) logsInWithItsOwn(name string) error {
 	}
 	if len(b.ledger.Own(name)) > 0 {
 		return mistakef("the user cannot be changed: the engine has minted tokens of his to log in with, which only he can end; write a password or another token of his first, and try again when they are ended")
-	}
-	return nil
-}
-
-// trialClient returns a client for checking a before it is stored. A login
-// that was not sent is the one in use: what Jira has refused of it is not
-// tried again for the sake of another field.
-func (b *backend) trialClient(c *config, name string, before, a *account, sent bool) (*jira.Client, error) {
-	if before != nil && before.login() == a.login() && before.addresses() == a.addresses() && !sent {
-		return b.sites.primary(c, name, before)
-	}
-	site, err := b.sites.trialOf(c, before, a)
-	if err != nil {
-		return nil, err
-	}
-	return c.as(site, a)
-}
-
-// verifyAccount asks Jira whether a is right. before is nil where it is new.
-func (b *backend) verifyAccount(ctx context.Context, c *config, client *jira.Client, before, a *account) (warnings []string, err error) {
-	if a.Type == accountTypeOAuth2 {
-		return b.verifyService(ctx, c, client.Site(), a)
-	}
-	if a.Type == accountTypeAPIToken {
-		return c.verifyAPITokens(ctx, client)
-	}
-	if c.cloud() {
-		return nil, mistakef("Jira Cloud has no personal access tokens: with deployment=cloud an account is of type=oauth2, or cloud_api_token")
-	}
-	checked := "" // the fallback password that was, and need not be sent again
-	if before != nil && before.UserKey == a.UserKey {
-		checked = before.FallbackPassword
-	}
-	return nil, b.verifyUser(ctx, client, c, a, checked)
-}
-
-// verifyUser asks Jira whether a, which is a user, is right, and takes over into a
-// what it says of them.
-func (b *backend) verifyUser(ctx context.Context, client *jira.Client, c *config, a *account, checked string) error {
-	u, err := client.Myself(ctx)
-	if err != nil {
-		return fmt.Errorf("checking the %s: %w", a.kind(), err)
-	}
-	if err := a.belongsTo(u); err != nil {
-		return err
-	}
-	isAdmin, err := client.Administrator(ctx)
-	if err != nil {
-		return fmt.Errorf("checking whether %q is an administrator: %w", a.Username, err)
-	}
-	if isAdmin && !a.AllowAdmin {
-		return mistakef("user %q administers Jira, and so would every token of the account: take another user, or set allow_admin=true", a.Username)
-	}
-	if err := a.ownsItsToken(ctx, client); err != nil {
-		return err
-	}
-	if a.FallbackPassword != "" && a.FallbackPassword != checked {
-		u, err := client.As(a.fallback().login()).Myself(ctx)
-		if err != nil {
-			return fmt.Errorf("checking the fallback_password: %w", err)
-		}
-		if u.Key != a.UserKey {
-			return mistakef("the fallback_password belongs to %q, not to %q", u.Name, a.Username)
-		}
-	}
-	if c.Version == "" { // Jira did not tell it when the config was written
-		if _, err := versionOf(ctx, client); err != nil {
-			return fmt.Errorf("checking the site: %w", err)
-		}
-	}
-	return nil
-}
-
-// ownsItsToken refuses an own_token_id that is none of the user's, or that bears
-// the name of one that an engine made, and takes over when the token expires.
-func (a *credential) ownsItsToken(ctx context.Context, client *jira.Client) error {
-	if a.OwnTokenID == "" {
-		return nil
-	}
-	tokens, err := client.Tokens(ctx)
-	if err != nil {
-		return fmt.Errorf("looking for own_token_id: %w", err)
-	}
-	i := slices.IndexFunc(tokens, func(t jira.Token) bool { return t.ID == a.OwnTokenID })
-	if i < 0 {
-		return mistakef("own_token_id %q is not the id of a token of user %q: Jira's profile page and GET /rest/pat/latest/tokens have the ids", a.OwnTokenID, a.Username)
-	}
-	if _, _, made := ledger.ParseName(tokens[i].Name); made {
-		return mistakef("own_token_id %q is token %q, which an engine made for a lease: name the one that you gave", a.OwnTokenID, tokens[i].Name)
-	}
-	a.Expires = 0
-	if !tokens[i].Expires.IsZero() {
-		a.Expires = tokens[i].Expires.Unix()
 	}
 	return nil
 }

@@ -333,7 +333,7 @@ func TestARefusedPasswordIsNotTriedForTheSakeOfAnotherField(t *testing.T) {
 	for i := range 3 {
 		e.write("config", map[string]any{"max_token_days": 100 + i})
 		e.refuses(400, logical.ReadOperation, "creds/readonly", nil, "not asked again")
-		e.refuses(400, logical.PatchOperation, "accounts/ci-bot", map[string]any{"max_tokens": 5 + i}, "not asked again")
+		e.refuses(400, logical.PatchOperation, "accounts/ci-bot", map[string]any{"allow_admin": true}, "not asked again")
 	}
 	for _, call := range e.jira.Calls() {
 		if call.Auth != "" {

@@ -404,14 +404,24 @@ func (b *backend) verifyConfig(ctx context.Context, s logical.Storage, before, c
 	if err != nil {
 		return nil, err
 	}
+	refused := false // the credential that is there already
 	if c.Admin.kind() != "" {
 		w, err := verifyAdmin(ctx, admin, &c.Admin)
-		if err != nil {
+		refused = jira.Is(err, jira.Refused) && before != nil && !sent && before.URL == c.URL && before.Admin.unscheduled() == c.Admin.unscheduled()
+		switch {
+		case refused:
+			w = []string{fmt.Sprintf("the config's credential, which this write leaves as it is, does not work: %v; write another", err)}
+			admin = site.As(jira.Login{})
+		case err != nil:
 			return nil, fmt.Errorf("checking the admin's credential: %w", err)
 		}
 		warnings = append(warnings, w...)
 	}
 	c.Version, err = versionOf(ctx, admin)
+	if jira.Is(err, jira.Refused) && refused {
+		c.Version = before.Version
+		return warnings, nil
+	}
 	if jira.Is(err, jira.Refused) && c.Admin.kind() == "" {
 		return append(warnings, "this Jira tells its version only to its users: it will be checked when an account is written"), nil
 	}
@@ -438,8 +448,14 @@ func verifyAdmin(ctx context.Context, client *jira.Client, admin *credential) (w
 	if err != nil {
 		return nil, err
 	}
-	if err := admin.ownsItsToken(ctx, client); err != nil {
-		return nil, err
+	if admin.Token != "" {
+		tokens, date, err := client.TokensDated(ctx)
+		if err != nil {
+			return nil, cannotList(admin.Username, err)
+		}
+		if warnings, err = admin.recognize(tokens, date); err != nil {
+			return nil, err
+		}
 	}
 	if !isAdmin {
 		warnings = append(warnings, fmt.Sprintf("user %q of the config is no Jira administrator: what needs one will be refused by Jira", u.Name))

@@ -351,10 +351,16 @@ func TestARefusedPasswordOfTheAdministrator(t *testing.T) {
 	e.jira.SetUser("jira-admin", func(u *jiratest.User) { u.Password = "changed by hand" })
 	e.jira.ResetCalls()
 	for range 3 {
-		e.refuses(400, logical.UpdateOperation, "config", map[string]any{"request_timeout": "5s"}, "401")
+		warns(t, e.write("config", map[string]any{"request_timeout": "5s"}), "401")
 	}
-	if n := len(e.jira.Calls()); n != 1 {
-		t.Errorf("%d calls: %v", n, e.jira.Calls())
+	sent := 0
+	for _, call := range e.jira.Calls() {
+		if call.Auth != "" {
+			sent++
+		}
+	}
+	if sent != 1 {
+		t.Errorf("the password was sent %d times: %v", sent, e.jira.Calls())
 	}
 	e.write("config", map[string]any{"password": "changed by hand"})
 }

@@ -272,6 +272,9 @@ func (b *backend) statusOfCredential(ctx context.Context, req *logical.Request, 
 	if a.Expires != 0 && b.now().Add(warnAhead).After(time.Unix(a.Expires, 0)) && rotation["next_rotation"] == "" {
 		r.wrong("%s: its token expires on %s and is not replaced: rotate it, or write another", what, unix(a.Expires))
 	}
+	if a.Token != "" && a.RecordID == "" && a.OwnTokenID == "" && rotation["next_rotation"] == "" {
+		r.wrong("%s: which of its user's tokens it logs in with is not known, and so not when that expires: write its id as own_token_id, or rotate it", what)
+	}
 	return map[string]any{
 		"kind": a.kind(), "works": err == nil, "error": why, "expires_at": unix(a.Expires),
 		"last_rotated": rotation["last_rotated"], "next_rotation": rotation["next_rotation"], "rotation_error": rotation["last_error"],

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
@@ -361,15 +358,4 @@ func (b *backend) rotateKept(ctx context.Context, req *logical.Request, k *keepe
 		b.log(req).Warn("rotated, and something is left to do", "of", k.what(), "warning", w)
 	}
 	return warnings, nil
-}
-
-// strangersNamed are the names of those of a user's tokens that no engine made.
-func strangersNamed(tokens []jira.Token) []string {
-	names := map[string]bool{}
-	for _, t := range tokens {
-		if _, _, made := ledger.ParseName(t.Name); !made {
-			names[t.Name] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(names))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/hashicorp/go-hclog"
@@ -96,16 +95,6 @@ func (b *backend) strangers(ctx context.Context, account string, tokens []jira.T
 		}
 	}
 	return found, nil
-}
-
-// strangersOf are the names of the strangers among an account's tokens.
-func (b *backend) strangersOf(ctx context.Context, account string, tokens []jira.Token) ([]string, error) {
-	found, err := b.strangers(ctx, account, tokens)
-	names := map[string]bool{}
-	for _, t := range found {
-		names[t.Name] = true
-	}
-	return slices.Sorted(maps.Keys(names)), err
 }
 
 // isExclusive tells whether all tokens of an account's user are the engine's. One

@@ -273,15 +273,17 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 	if err != nil {
 		return err
 	}
+	received := b.now()
 	s.Tokens += len(tokens)
 	// The list, then a write that only the active node can make, then the
 	// records, and only then a delete.
 	if err := b.progress(ctx, s); err != nil {
 		return err
 	}
-	behind := undatedMargin // of Jira's clock: where it is not told, what is new is rather taken for newer
+	// By how much Jira's clock is behind ours at most: what is new is rather taken for newer.
+	behind := undatedMargin
 	if !date.IsZero() {
-		behind = now.Sub(date)
+		behind = received.Sub(date)
 	}
 	listed := map[string]jira.Token{} // what is there, by Jira's ids
 	var orphans []orphan

@@ -707,6 +707,7 @@ func TestADamagedRecord(t *testing.T) {
 	e.refuses(400, logical.UpdateOperation, "tokens/"+damagedID+"/revoke", nil, "damaged")
 
 	// What may need it is.
+	e.tended() // ends what the rotations have replaced
 	for _, path := range []string{"static-roles/legacy", "roles/readonly", "roles/few"} {
 		e.must(logical.DeleteOperation, path, nil)
 	}
