@@ -131,9 +131,10 @@ func (r *Record) Over(now time.Time) bool {
 }
 
 // due is when somebody has to look after the record, as of now: at once is before
-// the clock began, and a debt, which is certain, before a doubt. An intent that was sought is looked for again each minute for ten, and
-// then each time it has become older by a tenth, until nothing can land any
-// more.
+// the clock began, and a debt, which is certain, before a doubt. An intent that was
+// sought is looked for again each minute for ten, and then each time it has become older
+// by a tenth, until nothing can land any more. Whoever looks then may go by another clock
+// than ours, which is behind: the looks begin anew with each minute.
 func (r *Record) due(now time.Time) Time {
 	switch {
 	case r.State == Issued && r.Kept != "":
@@ -142,9 +143,13 @@ func (r *Record) due(now time.Time) Time {
 		return At(r.LeaseEnd.Time().Add(Grace))
 	case r.State == Intended && r.SoughtAt != 0:
 		intended := r.IntendedAt.Time()
+		last := intended.Add(LateLanding)
+		if !now.Before(last) {
+			return At(now.Add(max(time.Minute, now.Sub(last)/10)))
+		}
 		next := now.Add(max(time.Minute, now.Sub(intended)/10))
-		if last := intended.Add(LateLanding); now.Before(last) && next.After(last) {
-			return At(last)
+		if next.After(last) {
+			next = last
 		}
 		return At(next)
 	case r.State == Intended:

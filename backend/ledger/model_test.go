@@ -69,8 +69,8 @@ func TestDueToTheMillisecond(t *testing.T) {
 		{20 * time.Minute, 2 * time.Minute},
 		{10 * time.Hour, time.Hour},
 		{24*time.Hour - 3*time.Minute, 3 * time.Minute}, // the last look is when nothing can land any more
-		{24 * time.Hour, 144 * time.Minute},
-		{100 * time.Hour, 10 * time.Hour},
+		{24 * time.Hour, time.Minute},                   // unless Jira's clock is behind
+		{34 * time.Hour, time.Hour},
 	} {
 		f.now = lost.IntendedAt.Time().Add(step.age)
 		do(true, f.Sought(ctx, lost.ID))
@@ -292,9 +292,10 @@ func (m *model) settle(now time.Time) {
 	case m.State == ledger.Issued, m.State == ledger.Ended:
 		m.due = m.LeaseEnd + 30_000
 	case m.State == ledger.Intended && m.SoughtAt != 0:
-		m.due = ledger.At(now.Add(max(time.Minute, now.Sub(m.IntendedAt.Time())/10)))
-		if last := m.IntendedAt + 24*3600_000; ledger.At(now) < last {
-			m.due = min(m.due, last)
+		if last := m.IntendedAt.Time().Add(24 * time.Hour); now.Before(last) {
+			m.due = min(ledger.At(now.Add(max(time.Minute, now.Sub(m.IntendedAt.Time())/10))), ledger.At(last))
+		} else {
+			m.due = ledger.At(now.Add(max(time.Minute, now.Sub(last)/10)))
 		}
 	case m.State == ledger.Intended:
 		m.due = 1
