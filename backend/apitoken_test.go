@@ -446,6 +446,30 @@ func TestAnAtlassianThatLies(t *testing.T) {
 	}
 }
 
+// Storage has lost an API token's record: its end goes by its label, and where Atlassian lists
+// none with that, it is gone.
+func TestAnAPITokenWithoutARecord(t *testing.T) {
+	e, _ := apiTokens(t, jiratest.Switches{})
+	e.jira.Fault(jiratest.Fault{
+		Method: "POST", Path: "/users/", Times: 1, Do: jiratest.AnswerAfter, Status: 201,
+		Body: `{"id":"412","token":"ATSTT3xmadeupanswer"}`, // as a token of Data Center has
+	})
+	lease := e.issue("ci-read", nil)
+	if err := e.ledger.Forget(t.Context(), id(lease)); err != nil {
+		t.Fatal(err)
+	}
+	e.pass(10 * time.Minute)
+	e.revoke(lease.Secret)
+	e.noAPITokens()
+	e.revoke(lease.Secret)
+	if !e.logged("[WARN]", "counts as gone", lease.Data["token_name"].(string)) {
+		t.Error("the log does not tell")
+	}
+	if n := e.jira.Count("", tokensAPI); n != 0 {
+		t.Errorf("%d calls of an API that Jira Cloud does not have", n)
+	}
+}
+
 // A token's account is not exchanged for another while it lives, however it is
 // written; after that it is.
 func TestAnAccountIDIsNotExchangedWhileTokensLive(t *testing.T) {

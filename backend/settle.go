@@ -231,21 +231,27 @@ func (b *backend) settleLost(ctx context.Context, log hclog.Logger, client *jira
 	if len(made) == 0 && clock.surely.Before(r.IntendedAt.Time().Add(ledger.LateLanding)) {
 		return unlessSettled(b.ledger.Sought(ctx, r.ID))
 	}
+	ended := 0
 	for _, id := range made {
 		// The write goes first here as well. It keeps the last id only: as long
 		// as the record stands, all of its name are looked for.
 		if err := b.ledger.Found(ctx, r.ID, id); err != nil {
 			return unlessSettled(err)
 		}
-		if err := client.DeleteToken(ctx, id); err != nil {
+		switch err := client.DeleteToken(ctx, id); {
+		case anothers(ctx, client, r, id, err):
+			warnGone(log, r, id)
+		case err != nil:
 			return b.notEnded(log, r, id, err)
+		default:
+			ended++
 		}
 	}
 	if err := b.ledger.Forget(ctx, r.ID); err != nil {
 		return err
 	}
 	b.paid(r.ID)
-	log.Info("a lost mint is settled", "id", r.ID, "token_name", r.Name, "tokens_ended", len(made))
+	log.Info("a lost mint is settled", "id", r.ID, "token_name", r.Name, "tokens_ended", ended)
 	return nil
 }
 
@@ -303,7 +309,22 @@ func (b *backend) endToken(ctx context.Context, log hclog.Logger, client *jira.C
 	if k := client.APITokens(); k != nil {
 		return k.Delete(ctx, r.TokenID, r.Name)
 	}
-	return client.DeleteToken(ctx, r.TokenID)
+	err := client.DeleteToken(ctx, r.TokenID)
+	if anothers(ctx, client, r, r.TokenID, err) {
+		return b.endNamed(ctx, log, client, r)
+	}
+	return err
+}
+
+// anothers tells whether err, of the end of the token with that id, which was r's, shows that
+// the id is another user's by now, as after a restore of Jira from a backup: Jira denies the
+// end, and has no such token of client's user.
+func anothers(ctx context.Context, client *jira.Client, r *ledger.Record, id string, err error) bool {
+	if !jira.Is(err, jira.Denied) {
+		return false
+	}
+	tokens, err := namesakes(ctx, client, r)
+	return err == nil && !slices.ContainsFunc(tokens, func(t jira.Token) bool { return t.ID == id })
 }
 
 // certain tells whether the id of r's token is no other's at client's site. It may be if
@@ -336,7 +357,7 @@ func isOf(r *ledger.Record, t jira.Token) bool {
 // endNamed ends the token of r, whose id may be another's by now, if a list of the user's
 // tokens has it under its name. If not, it is gone, once no list lags behind any more.
 func (b *backend) endNamed(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record) error {
-	tokens, err := client.Tokens(ctx)
+	tokens, err := namesakes(ctx, client, r)
 	if err != nil {
 		return fmt.Errorf("looking for token %q: %w", r.Name, err)
 	}
@@ -358,8 +379,32 @@ func (b *backend) endNamed(ctx context.Context, log hclog.Logger, client *jira.C
 	case b.young(r):
 		return &jira.Error{Kind: jira.Nonsense, Words: fmt.Sprintf("the list of the user's tokens does not have %q yet, which was made a moment ago", r.Name)}
 	}
-	log.Warn("a token counts as gone: the list of the user's tokens does not have it under its name", "token_id", r.TokenID, "token_name", r.Name, "site", r.Site)
+	warnGone(log, r, r.TokenID)
 	return nil
+}
+
+// warnGone logs that r's token, with that id, counts as gone.
+func warnGone(log hclog.Logger, r *ledger.Record, id string) {
+	log.Warn("a token counts as gone: the list of the user's tokens does not have it under its name", "token_id", id, "token_name", r.Name, "site", r.Site)
+}
+
+// namesakes lists the tokens of client's user, one of which may be r's by name or by id. A
+// list may lag behind, and a clock that is wrong does not tell for how long: if it has
+// neither, Jira is asked for the id as well.
+func namesakes(ctx context.Context, client *jira.Client, r *ledger.Record) ([]jira.Token, error) {
+	tokens, err := client.Tokens(ctx)
+	here := func(t jira.Token) bool { return t.ID == r.TokenID || isOf(r, t) }
+	if err != nil || slices.ContainsFunc(tokens, here) || client.APITokens() != nil {
+		return tokens, err
+	}
+	t, found, err := client.Token(ctx, r.TokenID)
+	switch {
+	case found:
+		return append(tokens, t), nil
+	case jira.Is(err, jira.Denied): // it is there, and another user's
+		return tokens, nil
+	}
+	return tokens, err
 }
 
 // endsItself is the login of r's account, if r is the token that it logs in with.
