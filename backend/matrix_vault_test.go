@@ -60,8 +60,9 @@ func newBench(t *testing.T, w world, cloud bool) *bench {
 	o := jiratest.Options{
 		Now:      func() time.Time { return time.Now().Add(w.jira) },
 		Version:  "11.0.0",
-		Switches: jiratest.Switches{ListLag: w.lag},
+		Switches: w.switches,
 	}
+	o.Switches.ListLag = w.lag
 	if cloud {
 		o.Cloud, o.Version = "acme", ""
 	}

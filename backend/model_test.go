@@ -90,6 +90,7 @@ type model struct {
 	jira  *jiratest.Server
 	kind  modelKind     // of what is handed out
 	lag   time.Duration // of Jira's lists
+	date  string        // in the headers of Jira's answers, as a switch has it
 	skew  atomic.Int64  // what Jira's clock is ahead of the true one, in ns
 	wire  *network
 	disk  *disk
@@ -114,7 +115,11 @@ type model struct {
 	made    map[int64]time.Time // siblings, by Jira's id, and when
 	forced  bool                // the account was deleted by force, after which a sibling waits for a tidy
 	results chan result         // of queued revokes
-	pace    float64             // of Vault's tries, its jitter
+
+	backup  *jiratest.Backup // of Jira
+	persons []int64          // tokens that were made since one was restored
+	risen   map[string]bool  // tokens of the engine's that a restore has brought back
+	pace    float64          // of Vault's tries, its jitter
 
 	sick   time.Time // when something failed last
 	failed int       // how many operations of storage had by then
@@ -142,6 +147,7 @@ type kept struct {
 	expires time.Time
 	fires   time.Time // when the active node's timer does, by the true clock
 	asked   []*node   // where somebody has asked for its end
+	lost    bool      // what it holds is gone since Jira was restored
 	queued  bool      // it is to be revoked
 	running bool      // it is being revoked by a queued job
 	tries   int
@@ -163,7 +169,9 @@ type result struct {
 	failures int // of storage, when it began
 }
 
-func (l *kept) lives() bool { return len(l.asked) == 0 && !l.queued && time.Now().Before(l.fires) }
+func (l *kept) lives() bool {
+	return !l.lost && len(l.asked) == 0 && !l.queued && time.Now().Before(l.fires)
+}
 
 func (l *kept) String() string { return fmt.Sprint("lease ", l.number) }
 
@@ -176,7 +184,10 @@ func newModel(t *rapid.T) *model {
 	}
 	m.kind = evenly([]modelKind{modelPATs, modelPATs, modelExclusive, modelUsers, modelAccess}).Draw(t, "what is handed out")
 	m.lag = rapid.SampledFrom([]time.Duration{0, 30 * time.Second}).Draw(t, "lag of lists")
-	m.made = map[int64]time.Time{}
+	if m.kind != modelAccess {
+		m.date = evenly([]string{"", "", "absent"}).Draw(t, "the header Date")
+	}
+	m.made, m.risen = map[int64]time.Time{}, map[string]bool{}
 	var err error
 	m.jira, err = jiratest.Start(jiratest.Options{
 		Listener: m.wire, Log: m.trace, Version: "11.0.0",
@@ -184,6 +195,8 @@ func newModel(t *rapid.T) *model {
 		Switches: jiratest.Switches{
 			DeleteUnknownStatus: evenly([]int{0, 204}).Draw(t, "status of an unknown token's delete"),
 			ListLag:             m.lag,
+			OddRows:             evenly([]bool{false, false, true}).Draw(t, "odd rows in lists"),
+			Date:                m.date,
 		},
 	})
 	if err != nil {
@@ -192,6 +205,7 @@ func newModel(t *rapid.T) *model {
 	m.wire.calm = m.jira.ClearFaults
 	m.jira.AddUser(jiratest.User{Name: "ci-bot", Password: "a password of ci-bot's"})
 	m.jira.AddUser(jiratest.User{Name: "jira-admin", Password: "a password of the admin's", Admin: true})
+	m.jira.AddUser(jiratest.User{Name: "release-bot"})
 	m.jira.AddProject(jiratest.Project{Key: "OPS", Name: "Operations", Restricted: true})
 	switch m.kind {
 	case modelUsers:
@@ -257,6 +271,7 @@ func (m *model) step() func(*rapid.T) {
 		{"a late call", 1, m.late},
 		{"a sibling", 3, m.sibling},
 		{"a tidy", 1, m.tidy},
+		{"a restore", 1, m.restore},
 		{"a move", 1, m.move},
 		{"a reload", 1, m.reload},
 	} {
@@ -368,7 +383,7 @@ func (m *model) read() {
 	resp, ok, err := m.ask(n, "read", logical.Request{Operation: logical.ReadOperation, Path: "creds/readonly", Data: data}, patience)
 	if err != nil || !ok {
 		m.examine()
-		if healthy && m.healthy() && m.slow <= slow+1 && !strings.Contains(err.Error(), "has room") {
+		if healthy && m.healthy() && m.slow <= slow+1 && !strings.Contains(err.Error(), "has room") && !strings.Contains(err.Error(), "as after a restore") {
 			m.Fatal("a read failed, and nothing else did")
 		}
 		return
@@ -471,9 +486,7 @@ func (m *model) revoke() {
 		}
 		m.drop(l)
 	case err == nil:
-		if m.live(l) {
-			m.Fatal("a token is called ended that works")
-		}
+		m.ended(l)
 		m.noneLeft(began, calls)
 		m.drop(l)
 	case how == "forced":
@@ -494,10 +507,16 @@ func (m *model) early() {
 	if !ok || err != nil || resp != nil && len(resp.Warnings) > 0 {
 		return
 	}
-	if m.live(l) {
+	m.ended(l)
+	m.noneLeft(began, calls)
+}
+
+// ended holds that the token of l, whose end was just called done, does not work. That of an
+// end that was done before a restore of Jira may: only a tidy finds it.
+func (m *model) ended(l *kept) {
+	if t := m.token(l); t.Live && !m.risen[t.Name] {
 		m.Fatal("a token is called ended that works")
 	}
-	m.noneLeft(began, calls)
 }
 
 // noneLeft holds that what readers had made by began was ended with a token, if Jira was
@@ -537,8 +556,8 @@ func (m *model) move() {
 		if !ok || err != nil {
 			return
 		}
-		if m.kind != modelAccess && m.live(l) {
-			m.Fatal("a token is called ended that works")
+		if m.kind != modelAccess {
+			m.ended(l)
 		}
 		m.drop(l)
 	}
@@ -853,7 +872,10 @@ func (m *model) fault() {
 func (m *model) outage() {
 	m.outages = rapid.IntRange(1, mostOutage).Draw(m.T, "steps")
 	m.down = true
-	switch how := evenly([]int{0, 500, 503}).Draw(m.T, "status"); how {
+	switch how := evenly([]int{0, 404, 500, 503}).Draw(m.T, "status"); how {
+	case http.StatusNotFound:
+		m.say("Jira's token API is not mounted")
+		m.jira.SetSwitches(func(s *jiratest.Switches) { s.NotMounted = []string{"/rest/pat"} })
 	case 0:
 		m.say("Jira is down")
 		m.wire.set(func(w *network) { w.refuses = true })
@@ -872,6 +894,7 @@ func (m *model) outage() {
 func (m *model) works() {
 	m.down, m.outages = false, 0
 	m.jira.ClearFaults()
+	m.jira.SetSwitches(func(s *jiratest.Switches) { s.NotMounted = nil })
 	m.wire.set(func(w *network) { w.refuses = false })
 	m.disk.set(func(d *disk) { d.away, d.left = nothing, 0 })
 }
@@ -895,8 +918,9 @@ func (m *model) clock() {
 		m.time()
 		return
 	}
-	// Both clocks wrong in the same way cannot be told from the truth.
-	if rapid.Bool().Draw(m.T, "Jira's") {
+	// Both clocks wrong in the same way cannot be told from the truth, nor can ours where
+	// Jira does not tell its own.
+	if rapid.Bool().Draw(m.T, "Jira's") || m.date != "" {
 		ahead := time.Duration(rapid.IntRange(-60, 60).Draw(m.T, "minutes ahead")) * time.Minute
 		if m.node.ahead() == wrongClock {
 			ahead = min(ahead, 0)
@@ -999,8 +1023,15 @@ func (m *model) remove(path string, data map[string]any) bool {
 
 // token is l's in Jira.
 func (m *model) token(l *kept) jiratest.Token {
-	return m.tokens()[l.data["token_id"].(string)]
+	t := m.tokens()[l.data["token_id"].(string)]
+	if !l.named(t) { // since a restore the id is another's
+		return jiratest.Token{}
+	}
+	return t
 }
+
+// named tells whether t has the name of what l holds.
+func (l *kept) named(t jiratest.Token) bool { return strings.Contains(t.Name, l.data["id"].(string)) }
 
 // live tells whether l's token works, of whatever kind it is.
 func (m *model) live(l *kept) bool {
@@ -1028,6 +1059,40 @@ func (m *model) sibling() {
 	t, _ := m.jira.Mint("ci-bot", name, 1)
 	m.made[t.ID] = time.Now()
 	m.say("the reader of %v makes token %d, %s", l, t.ID, name)
+}
+
+// restore takes a backup of Jira, or brings back the last one. Persons make tokens then,
+// which get the ids of leases from before.
+func (m *model) restore() {
+	if m.kind != modelPATs || m.owns {
+		m.read()
+		return
+	}
+	if m.backup == nil || rapid.IntRange(0, 2).Draw(m.T, "a new backup if 0") == 0 {
+		m.say("Jira is backed up")
+		m.backup = m.jira.Backup()
+		return
+	}
+	m.say("Jira is restored")
+	m.ill()
+	m.jira.Restore(m.backup)
+	for _, l := range m.leases {
+		l.lost = l.lost || !m.token(l).Live
+	}
+	for _, t := range m.tokens() {
+		if r := m.record(t); t.Live && (r == nil || r.State == ledger.Ended) {
+			m.say("token %d, %s, is there again", t.ID, t.Name)
+			m.risen[t.Name] = true
+		}
+	}
+	m.persons = slices.DeleteFunc(m.persons, func(id int64) bool {
+		return !slices.ContainsFunc(m.jira.Tokens("release-bot"), func(t jiratest.Token) bool { return t.ID == id })
+	})
+	for range rapid.IntRange(0, 3).Draw(m.T, "tokens that persons make") {
+		t, _ := m.jira.Mint("release-bot", "a person's", 365)
+		m.say("a person makes token %d", t.ID)
+		m.persons = append(m.persons, t.ID)
+	}
 }
 
 // left is how many siblings work of those that lists had before then.
@@ -1117,8 +1182,10 @@ func (m *model) check() {
 	tokens := m.tokens()
 	for _, l := range m.leases {
 		id := l.data["token_id"].(string)
-		t := tokens[id]
-		delete(tokens, id)
+		t := m.token(l)
+		if l.named(t) {
+			delete(tokens, id)
+		}
 		if l.lives() && !t.Live {
 			m.say("the token of %v is gone", l)
 			m.Fatal("a lease lives, and its token does not")
@@ -1127,10 +1194,16 @@ func (m *model) check() {
 			tokens[id] = t // of a lease that somebody asked to end, with what the ledger has of it
 		}
 	}
+	for _, t := range m.jira.Tokens("release-bot") {
+		if i := slices.Index(m.persons, t.ID); i >= 0 && !t.Live {
+			m.say("token %d, %s", t.ID, t.Name)
+			m.Fatal("a person's token was ended")
+		}
+	}
 	now := time.Now()
 	healthy := m.healthy()
 	for _, t := range tokens {
-		if !t.Live {
+		if !t.Live || m.risen[t.Name] {
 			continue
 		}
 		r := m.record(t)
@@ -1263,11 +1336,18 @@ func (m *model) end() {
 	}
 	m.pass(longest)
 	for id, t := range m.tokens() {
+		if t.Live && m.risen[t.Name] {
+			continue
+		}
 		m.say("token %s: %+v", id, t)
 		m.Fatal("a token is left")
 	}
-	if m.forced || m.lag > 0 {
+	if m.forced || m.lag > 0 || len(m.risen) > 0 {
 		m.tidy()
+	}
+	for id, t := range m.tokens() {
+		m.say("token %s: %+v", id, t)
+		m.Fatal("a token is left that a restore has brought back")
 	}
 	if m.left(time.Now()) > 0 {
 		m.Fatal("a sibling is left")
@@ -1297,6 +1377,9 @@ func (m *model) end() {
 	}
 	for _, prefix := range []string{ledgerPrefix, retiredPrefix} {
 		for _, key := range m.stored(prefix) {
+			if prefix == ledgerPrefix && strings.Count(key, "/") < 2 { // no record
+				continue
+			}
 			entry, err := m.disk.Get(context.Background(), key)
 			m.say("left in storage: %s %s %v", key, entry.Value, err)
 			m.Fatal("a record is left")
