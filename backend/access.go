@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
@@ -188,9 +187,8 @@ func (m *mint) endUnread(ctx context.Context, secret string) error {
 
 // revokeAccess ends the lease of an access token. Where the token cannot be
 // revoked, that is all it does, and the log says how long the token lives.
-func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lease, queued bool) (result string, err error) {
-	log := b.log(req).With("id", l.ID, "role", l.Role, "account", l.Account, "token_name", l.TokenName, "expires_at", l.ExpiresAt)
-	secret, _ := req.Data["token"].(string)   // Vault keeps what was answered, and the engine no copy
+func (b *backend) revokeAccess(ctx context.Context, l *lease, token string, queued bool) (result string, err error) {
+	log := b.log().With("id", l.ID, "role", l.Role, "account", l.Account, "token_name", l.TokenName, "expires_at", l.ExpiresAt)
 	name, owed := l.Account, time.Duration(0) // for how long it has been
 	if r, err := b.ledger.Read(ctx, l.ID); err == nil {
 		name = r.Account // which may be retired
@@ -198,12 +196,12 @@ func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lea
 			owed = b.now().Sub(r.OwedAt.Time()).Abs()
 		}
 	}
-	c, a, err := b.serviceOf(ctx, req.Storage, name)
+	c, a, err := b.serviceOf(ctx, name)
 	if err != nil {
 		return "", err
 	}
 	expires, _ := time.Parse(time.RFC3339, l.ExpiresAt) // our own; zero is long ago
-	if a == nil || a.RevocationURL == "" || secret == "" || !b.now().Before(expires) {
+	if a == nil || a.RevocationURL == "" || token == "" || !b.now().Before(expires) {
 		if err := b.ledger.Forget(ctx, l.ID); err != nil {
 			return "", err
 		}
@@ -211,7 +209,7 @@ func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lea
 		log.Info("the lease of an access token has ended: the token is left to end by itself")
 		return resultExpires, nil
 	}
-	client, err := b.client(ctx, req.Storage, name)
+	client, err := b.client(ctx, name)
 	if err != nil {
 		return "", err
 	}
@@ -219,7 +217,7 @@ func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lea
 	if err != nil {
 		return "", err
 	}
-	if err := endAccess(ctx, client.Site(), api, a.RevocationURL, a.grant(c, ""), secret); err != nil {
+	if err := endAccess(ctx, client.Site(), api, a.RevocationURL, a.grant(c, ""), token); err != nil {
 		err = fmt.Errorf("revoking as account %q: %w", l.Account, err)
 		if e := b.owe(ctx, l); e != nil {
 			return "", fmt.Errorf("%w; nor could the debt be written: %w", err, e)
@@ -244,19 +242,19 @@ func (b *backend) revokeAccess(ctx context.Context, req *logical.Request, l *lea
 
 // serviceOf returns the config and the account of that name, be it retired, and
 // nil where one of them is not there.
-func (b *backend) serviceOf(ctx context.Context, s logical.Storage, name string) (*config, *account, error) {
+func (b *backend) serviceOf(ctx context.Context, name string) (*config, *account, error) {
 	if isRetired(name) {
-		r, err := load[retired](ctx, &b.decoded, s, retiredPrefix+name)
+		r, err := load[retired](ctx, &b.decoded, b.storage, retiredPrefix+name)
 		if err != nil || r == nil {
 			return nil, nil, err
 		}
 		return &r.Config, &r.Account, nil
 	}
-	c, err := load[config](ctx, &b.decoded, s, configKey)
+	c, err := load[config](ctx, &b.decoded, b.storage, configKey)
 	if err != nil || c == nil {
 		return nil, nil, err
 	}
-	a, err := load[account](ctx, &b.decoded, s, accountsPrefix+name)
+	a, err := load[account](ctx, &b.decoded, b.storage, accountsPrefix+name)
 	return c, a, err
 }
 

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"vault-plugin-secrets-jira/backend/jira"
 )
 
@@ -89,11 +87,11 @@ func (c *config) verifyAPITokens(ctx context.Context, client *jira.Client) (warn
 
 // verifyOrgKey asks whether c's token can manage the API tokens of the accounts
 // that there are, by one of them.
-func (b *backend) verifyOrgKey(ctx context.Context, s logical.Storage, site *jira.Site, c *config) (warnings []string, err error) {
+func (b *backend) verifyOrgKey(ctx context.Context, site *jira.Site, c *config) (warnings []string, err error) {
 	if c.Admin.Token == "" {
 		return nil, nil
 	}
-	all, err := b.allAccounts(ctx, s)
+	all, err := b.allAccounts(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,7 @@ func TestAllowedRoles(t *testing.T) {
 	}
 
 	// What was stored before there were lists allows all, and so does the default.
-	a, err := e.loadAccount(t.Context(), e.storage, "ci-bot")
+	a, err := e.loadAccount(t.Context(), "ci-bot")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // A stored secret goes only where it was given for. Reading config or an account never
@@ -90,10 +89,10 @@ func given(d *framework.FieldData, field, secret string) bool {
 //
 // If before is nil, the config before may have been deleted. Then what it has left counts
 // as given for its destination.
-func (b *backend) sentTo(ctx context.Context, s logical.Storage, before, c *config, d *framework.FieldData) ([]string, error) {
+func (b *backend) sentTo(ctx context.Context, before, c *config, d *framework.FieldData) ([]string, error) {
 	to := c.destination()
 	why := "the destination that they were given for is not known"
-	from, err := b.destinationBefore(ctx, s, before)
+	from, err := b.destinationBefore(ctx, before)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +109,7 @@ func (b *backend) sentTo(ctx context.Context, s logical.Storage, before, c *conf
 		sent = append(sent, "the config's "+c.Admin.kind())
 		ways = append(ways, "give the config's token or password again in the same write")
 	}
-	others, err := b.storedSecrets(ctx, s, c)
+	others, err := b.storedSecrets(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -135,28 +134,28 @@ func few(names []string) string {
 }
 
 // destinationBefore is nil where nobody knows it.
-func (b *backend) destinationBefore(ctx context.Context, s logical.Storage, before *config) (*destination, error) {
+func (b *backend) destinationBefore(ctx context.Context, before *config) (*destination, error) {
 	if before != nil {
 		to := before.destination()
 		return &to, nil
 	}
-	return load[destination](ctx, &b.decoded, s, destinationKey)
+	return load[destination](ctx, &b.decoded, b.storage, destinationKey)
 }
 
 // keepDestination notes, before config is removed, for which destination the accounts
 // that stay were given their secrets. The caller holds b.resources.
-func (b *backend) keepDestination(ctx context.Context, s logical.Storage) error {
-	c, err := load[config](ctx, &b.decoded, s, configKey)
+func (b *backend) keepDestination(ctx context.Context) error {
+	c, err := load[config](ctx, &b.decoded, b.storage, configKey)
 	if err != nil || c == nil {
 		return err
 	}
-	return store(ctx, s, destinationKey, c.destination())
+	return store(ctx, b.storage, destinationKey, c.destination())
 }
 
 // storedSecrets names what would send a secret of its own where c says, other than c's
 // admin.
-func (b *backend) storedSecrets(ctx context.Context, s logical.Storage, c *config) (names []string, err error) {
-	accounts, err := b.allAccounts(ctx, s)
+func (b *backend) storedSecrets(ctx context.Context, c *config) (names []string, err error) {
+	accounts, err := b.allAccounts(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -165,12 +164,12 @@ func (b *backend) storedSecrets(ctx context.Context, s logical.Storage, c *confi
 			names = append(names, fmt.Sprintf("account %q", name))
 		}
 	}
-	static, err := s.List(ctx, staticRolesPrefix)
+	static, err := b.storage.List(ctx, staticRolesPrefix)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range static {
-		r, err := load[staticRole](ctx, &b.decoded, s, staticRolesPrefix+name)
+		r, err := load[staticRole](ctx, &b.decoded, b.storage, staticRolesPrefix+name)
 		if err != nil {
 			return nil, err
 		}
@@ -178,12 +177,12 @@ func (b *backend) storedSecrets(ctx context.Context, s logical.Storage, c *confi
 			names = append(names, fmt.Sprintf("static role %q", name))
 		}
 	}
-	gone, err := s.List(ctx, retiredPrefix)
+	gone, err := b.storage.List(ctx, retiredPrefix)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range gone {
-		r, err := load[retired](ctx, &b.decoded, s, retiredPrefix+name)
+		r, err := load[retired](ctx, &b.decoded, b.storage, retiredPrefix+name)
 		if err != nil {
 			return nil, err
 		}

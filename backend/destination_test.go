@@ -104,7 +104,7 @@ func TestANextTokenIsNotGivenAgain(t *testing.T) {
 	token := e.pat("jira-admin")
 	e.write("config", map[string]any{"url": e.jira.URL(), "username": "jira-admin", "token": token})
 	k := &keeper{b: e.backend, name: adminAccount, account: adminAccount}
-	if err := k.amend(t.Context(), e.storage, func(c *credential) error { c.Next = "bmV4dA=="; return nil }); err != nil {
+	if err := k.amend(t.Context(), func(c *credential) error { c.Next = "bmV4dA=="; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	e.refuses(400, logical.UpdateOperation, "config", map[string]any{"url": other.URL(), "token": token}, "confirm_destination=true")

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // A mint whose answer was lost leaves a doubt: nobody knows whether Jira made the
@@ -26,15 +24,15 @@ func (d *inDoubt) Error() string {
 
 // placed calls place, which writes the intent of a mint. Where what its accounts had
 // before is in the way, that is settled, and place called again.
-func (b *backend) placed(ctx context.Context, req *logical.Request, place func() error) error {
+func (b *backend) placed(ctx context.Context, place func() error) error {
 	err := place()
 	if unknown := (*inDoubt)(nil); errors.As(err, &unknown) {
-		if err := b.dispel(ctx, req, unknown.accounts); err != nil {
+		if err := b.dispel(ctx, unknown.accounts); err != nil {
 			return err
 		}
 		err = place()
 	}
-	if full := (*noRoom)(nil); errors.As(err, &full) && b.settleAccounts(ctx, req, false, full.accounts...) {
+	if full := (*noRoom)(nil); errors.As(err, &full) && b.settleAccounts(ctx, false, full.accounts...) {
 		err = place()
 	}
 	return err
@@ -42,10 +40,10 @@ func (b *backend) placed(ctx context.Context, req *logical.Request, place func()
 
 // dispel finds out, for one of the accounts, what became of its mints. The error says
 // why it could not for any.
-func (b *backend) dispel(ctx context.Context, req *logical.Request, accounts []string) error {
+func (b *backend) dispel(ctx context.Context, accounts []string) error {
 	var failed error
 	for _, account := range accounts {
-		err := b.settleAccount(ctx, req, account, b.ledger.Doubts(account)...)
+		err := b.settleAccount(ctx, account, b.ledger.Doubts(account)...)
 		if err == nil || !b.ledger.InDoubt(account) { // be it that what was found could not be ended yet
 			return nil
 		}

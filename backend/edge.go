@@ -25,11 +25,11 @@ import (
 // from what a newer engine has stored.
 func (b *backend) edge(handle framework.OperationFunc) framework.OperationFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (resp *logical.Response, err error) {
-		log := b.log(req)
+		log := b.at(req.MountPoint)
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		err = b.guard(log, func() (err error) {
-			if err := b.understood(ctx, req.Storage, req.MountPoint); err != nil {
+			if err := b.understood(ctx, req.MountPoint); err != nil {
 				return err
 			}
 			resp, err = handle(ctx, req, d)
@@ -183,24 +183,32 @@ type mounted struct {
 	hclog.Logger
 }
 
-// log returns the engine's logger with the mount's path on each line: all
-// mounts of a version share one process, and one logger's name.
-func (b *backend) log(req *logical.Request) hclog.Logger {
+// at notes where the engine is mounted, which only requests tell, and returns log.
+func (b *backend) at(mount string) hclog.Logger {
 	have := b.logger.Load()
-	if have == nil || have.path != req.MountPoint { // a mount has one path until it is moved
-		have = &mounted{req.MountPoint, b.Logger().With("mount", req.MountPoint)}
+	if have == nil || have.path != mount { // a mount has one path until it is moved
+		have = &mounted{mount, b.Logger().With("mount", mount)}
 		b.logger.Store(have)
 	}
 	return have
 }
 
-// ownLog is log for what nobody has requested. Only requests tell where the
-// engine is mounted: before the first it is where it was last, if it ever was.
-func (b *backend) ownLog() hclog.Logger {
+// log returns the engine's logger with the mount's path on each line: all
+// mounts of a version share one process, and one logger's name. Before the first request
+// it is the path where the engine was last, if it ever was.
+func (b *backend) log() hclog.Logger {
 	if have := b.logger.Load(); have != nil {
 		return have
 	}
 	return b.Logger()
+}
+
+// mountPoint is the path of [backend.log], empty where there is none.
+func (b *backend) mountPoint() string {
+	if have := b.logger.Load(); have != nil {
+		return have.path
+	}
+	return ""
 }
 
 // seconds is a duration as Vault's API tells it.

@@ -99,7 +99,7 @@ func start(t *testing.T, o jiratest.Options) *engine {
 func (e *engine) mount() {
 	e.t.Helper()
 	e.setup()
-	_ = e.understood(e.t.Context(), e.storage, "jira/") // else the first request finds out
+	_ = e.understood(e.t.Context(), "jira/") // else the first request finds out
 	e.loadLedger()
 }
 

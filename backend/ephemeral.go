@@ -11,7 +11,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-secure-stdlib/base62"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
@@ -393,8 +392,8 @@ func (s *userScope) resolve(ctx context.Context, admin *jira.Client) error {
 // probe makes a throw-away user as role name would, and ends him again: that
 // shows that his groups are there, that users can be made and can mint, and
 // whether they administer Jira.
-func (b *backend) probe(ctx context.Context, req *logical.Request, name string, r *role, c *config) error {
-	return b.trial(ctx, req, name, c, r, func(m *mint, he *jira.Client) error {
+func (b *backend) probe(ctx context.Context, by ledger.Reader, name string, r *role, c *config) error {
+	return b.trial(ctx, by, name, c, r, func(m *mint, he *jira.Client) error {
 		is, err := he.Administrator(ctx)
 		switch {
 		case err != nil:

@@ -541,17 +541,16 @@ func TestATokenIDOfAnotherJira(t *testing.T) {
 // at any more.
 func TestATrialAtASiteThatWasLeft(t *testing.T) {
 	e := throwaway(t, jiratest.Options{})
-	stale, err := e.loadConfig(t.Context(), e.storage)
+	stale, err := e.loadConfig(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := e.loadRole(t.Context(), e.storage, "deploy")
+	r, err := e.loadRole(t.Context(), "deploy")
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.write("config", map[string]any{"request_timeout": "7s"})
-	req := &logical.Request{Storage: e.storage, MountPoint: "jira/"}
-	err = e.trial(t.Context(), req, "deploy", stale, r, func(*mint, *jira.Client) error { return nil })
+	err = e.trial(t.Context(), ledger.Reader{}, "deploy", stale, r, func(*mint, *jira.Client) error { return nil })
 	e.failed(503, nil, coded(err), "config was written meanwhile")
 	if n := e.jira.Count("POST", "/rest/api/2/user"); n != 0 {
 		t.Errorf("%d users were made", n)

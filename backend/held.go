@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
@@ -65,13 +64,13 @@ func (b *backend) ledgerIsWhole() error {
 
 // holdsNothing refuses when account, or any where it is empty, has tokens in
 // Jira that the engine has to end, and says how to end them.
-func (b *backend) holdsNothing(ctx context.Context, req *logical.Request, account string) error {
+func (b *backend) holdsNothing(ctx context.Context, account string) error {
 	if err := b.ledgerIsWhole(); err != nil {
 		return err
 	}
 	ids := b.records(account)
 	if len(ids) > 0 {
-		return b.whatIsHeld(ctx, req, account, ids)
+		return b.whatIsHeld(ctx, account, ids)
 	}
 	if may := b.damagedOf(account); len(may) > 0 {
 		return mistake(damagedText(may))
@@ -106,13 +105,13 @@ func forced(d *framework.FieldData) bool {
 // clear does what can be done so that the accounts hold nothing: what is
 // unsettled is settled, and by force what leases hold is given up and ended.
 // Such a lease renews no more, and ends without a call.
-func (b *backend) clear(ctx context.Context, req *logical.Request, force bool, accounts ...string) error {
+func (b *backend) clear(ctx context.Context, force bool, accounts ...string) error {
 	if force {
 		if err := b.giveUp(ctx, accounts...); err != nil {
 			return err
 		}
 	}
-	b.settleAccounts(ctx, req, true, accounts...)
+	b.settleAccounts(ctx, true, accounts...)
 	return nil
 }
 
@@ -121,13 +120,13 @@ func (b *backend) clear(ctx context.Context, req *logical.Request, force bool, a
 // ended. What the engine itself has made to log in with, as the account called name,
 // is retired in any case: own are the retired accounts that have nothing else. The
 // caller holds b.resources.
-func (b *backend) release(ctx context.Context, req *logical.Request, force bool, account, name string) (left int, own []string, err error) {
+func (b *backend) release(ctx context.Context, force bool, account, name string) (left int, own []string, err error) {
 	accounts := []string{account}
 	if account == "" {
 		accounts = slices.DeleteFunc(b.ledger.Accounts(), isRetired)
 	}
 	if !force {
-		if err := b.holdsNothing(ctx, req, account); err != nil {
+		if err := b.holdsNothing(ctx, account); err != nil {
 			return 0, nil, err
 		}
 		if err := b.nobodyElseMinted(accounts, name); err != nil {
@@ -137,7 +136,7 @@ func (b *backend) release(ctx context.Context, req *logical.Request, force bool,
 	}
 	for _, account := range accounts {
 		ids := b.records(account)
-		to, err := b.retire(ctx, req.Storage, account, append(ids, b.ledger.Own(account)...))
+		to, err := b.retire(ctx, account, append(ids, b.ledger.Own(account)...))
 		if err != nil {
 			return 0, nil, err
 		}
@@ -177,13 +176,13 @@ func mintedFor(accounts map[string]bool) string {
 // once what stands in the way of that is released: what account has, or anybody
 // where it is empty. The token that the engine itself has made to log in with is
 // ended last, by itself.
-func (b *backend) removeReleased(ctx context.Context, req *logical.Request, force bool, account, name, key string) (warnings []string, err error) {
+func (b *backend) removeReleased(ctx context.Context, force bool, account, name, key string) (warnings []string, err error) {
 	if !b.rotations.begin(name) {
 		return nil, retryLater("it is being rotated this moment: try again")
 	}
 	defer b.rotations.end(name)
 	// What an overlap has left goes with the rest, the one that was brought included.
-	if err := (&keeper{b: b, name: name, account: name}).endPrevious(ctx, req.Storage); err != nil {
+	if err := (&keeper{b: b, name: name, account: name}).endPrevious(ctx); err != nil {
 		return nil, err
 	}
 	left, own, err := 0, []string(nil), error(nil)
@@ -191,11 +190,11 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 		b.resources.Lock()
 		defer b.resources.Unlock()
 		if account != "" {
-			if err := b.namedByNoRole(ctx, req.Storage, account); err != nil {
+			if err := b.namedByNoRole(ctx, account); err != nil {
 				return err
 			}
 		}
-		if left, own, err = b.release(ctx, req, force, account, name); err != nil {
+		if left, own, err = b.release(ctx, force, account, name); err != nil {
 			return err
 		}
 		for _, id := range b.ledger.IDs(account) { // of those that were ended before nobody has to ask any more
@@ -206,11 +205,11 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 			}
 		}
 		if key == configKey {
-			if err := b.keepDestination(ctx, req.Storage); err != nil {
+			if err := b.keepDestination(ctx); err != nil {
 				return err
 			}
 		}
-		return remove(ctx, &b.decoded, req.Storage, key)
+		return remove(ctx, &b.decoded, b.storage, key)
 	}()
 	if err != nil {
 		return nil, err
@@ -221,11 +220,11 @@ func (b *backend) removeReleased(ctx context.Context, req *logical.Request, forc
 	if left > 0 {
 		warnings = append(warnings, fmt.Sprintf("%d tokens are not proven gone from Jira yet: the engine goes on trying, and keeps what it takes to log in, sealed, until they are", left))
 	}
-	b.settleAccounts(ctx, req, false, own...)
+	b.settleAccounts(ctx, false, own...)
 	left = 0
 	for _, retired := range own {
 		if err := b.dropRetired(ctx, retired); err != nil { // within a minute it is tried again
-			b.log(req).Warn("what a deleted account logged in with could not be removed yet", "error", err)
+			b.log().Warn("what a deleted account logged in with could not be removed yet", "error", err)
 		}
 		left += len(b.ledger.IDs(retired))
 	}
@@ -294,7 +293,7 @@ func (b *backend) eachIssued(ctx context.Context, ids []string, do func(*ledger.
 }
 
 // whatIsHeld says what the records of account are, and how to get rid of them.
-func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account string, ids []string) error {
+func (b *backend) whatIsHeld(ctx context.Context, account string, ids []string) error {
 	commands := map[string]bool{}
 	var static []string
 	own := map[string]bool{}
@@ -315,9 +314,9 @@ func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account 
 		case r.Kept != "":
 			static = append(static, strings.TrimPrefix(r.Role, staticName("")))
 		case account == "":
-			commands["vault lease revoke -sync -prefix "+req.MountPoint+"creds/"] = true
+			commands["vault lease revoke -sync -prefix "+b.mountPoint()+"creds/"] = true
 		default: // a lease's path starts with its role's
-			commands["vault lease revoke -sync -prefix "+req.MountPoint+"creds/"+r.Role+"/"] = true
+			commands["vault lease revoke -sync -prefix "+b.mountPoint()+"creds/"+r.Role+"/"] = true
 		}
 	}
 	var why []string
@@ -345,7 +344,7 @@ func (b *backend) whatIsHeld(ctx context.Context, req *logical.Request, account 
 // aliveAt returns the records of account name, with those of what the engine logs in
 // with, and fails unless a's user has each of them at c's site, under the ledger's id and name: then he is the
 // same user in the same Jira, whatever both are called now.
-func (b *backend) aliveAt(ctx context.Context, req *logical.Request, c *config, name string, a *account) ([]string, error) {
+func (b *backend) aliveAt(ctx context.Context, c *config, name string, a *account) ([]string, error) {
 	if err := b.ledgerIsWhole(); err != nil {
 		return nil, err
 	}
@@ -356,7 +355,7 @@ func (b *backend) aliveAt(ctx context.Context, req *logical.Request, c *config, 
 	// Of access tokens Jira lists nothing; and of the others there are some on Cloud
 	// alone, or off it.
 	if a.Type == accountTypeOAuth2 || (a.Type == accountTypeAPIToken) != c.cloud() {
-		return nil, b.whatIsHeld(ctx, req, name, ids)
+		return nil, b.whatIsHeld(ctx, name, ids)
 	}
 	site, err := b.sites.trial(c)
 	if err != nil {
@@ -367,12 +366,12 @@ func (b *backend) aliveAt(ctx context.Context, req *logical.Request, c *config, 
 	if err != nil {
 		return nil, err
 	}
-	return ids, b.listedAt(ctx, req, client, name, ids)
+	return ids, b.listedAt(ctx, client, name, ids)
 }
 
 // listedAt fails unless client's user has the tokens that the records of account name
 // called ids are of.
-func (b *backend) listedAt(ctx context.Context, req *logical.Request, client *jira.Client, name string, ids []string) error {
+func (b *backend) listedAt(ctx context.Context, client *jira.Client, name string, ids []string) error {
 	tokens, err := client.Tokens(ctx)
 	if err != nil {
 		return fmt.Errorf("looking for the tokens of account %q: %w", name, err)
@@ -386,7 +385,7 @@ func (b *backend) listedAt(ctx context.Context, req *logical.Request, client *ji
 			return err
 		}
 		if !slices.ContainsFunc(tokens, func(t jira.Token) bool { return t.ID == r.TokenID && t.Name == r.Name }) {
-			return fmt.Errorf("token %q of account %q is not there: %w", r.Name, name, b.whatIsHeld(ctx, req, name, ids))
+			return fmt.Errorf("token %q of account %q is not there: %w", r.Name, name, b.whatIsHeld(ctx, name, ids))
 		}
 	}
 	return nil
@@ -394,7 +393,7 @@ func (b *backend) listedAt(ctx context.Context, req *logical.Request, client *ji
 
 // usersAt is aliveAt for throw-away users, and what the engine logs in with as c's
 // admin: he finds each of them at c's site, by a name that holds the ledger's id.
-func (b *backend) usersAt(ctx context.Context, req *logical.Request, c *config) ([]string, error) {
+func (b *backend) usersAt(ctx context.Context, c *config) ([]string, error) {
 	if err := b.ledgerIsWhole(); err != nil {
 		return nil, err
 	}
@@ -421,18 +420,18 @@ func (b *backend) usersAt(ctx context.Context, req *logical.Request, c *config) 
 			return nil, fmt.Errorf("looking for user %q: %w", r.Username, err)
 		}
 		if !found {
-			return nil, fmt.Errorf("user %q is not there: %w", r.Username, b.whatIsHeld(ctx, req, adminAccount, ids))
+			return nil, fmt.Errorf("user %q is not there: %w", r.Username, b.whatIsHeld(ctx, adminAccount, ids))
 		}
 	}
 	if len(own) == 0 {
 		return ids, nil
 	}
-	return append(ids, own...), b.listedAt(ctx, req, admin, adminAccount, own)
+	return append(ids, own...), b.listedAt(ctx, admin, adminAccount, own)
 }
 
 // nothingToLookUp refuses another site while there are tokens that would have to be
 // looked up there, which a write that calls nobody cannot do.
-func (b *backend) nothingToLookUp(ctx context.Context, req *logical.Request) error {
+func (b *backend) nothingToLookUp(ctx context.Context) error {
 	if err := b.ledgerIsWhole(); err != nil {
 		return err
 	}
@@ -440,27 +439,27 @@ func (b *backend) nothingToLookUp(ctx context.Context, req *logical.Request) err
 	if len(ids) == 0 {
 		return nil
 	}
-	return fmt.Errorf("with verify_connection=false the engine does not ask whether its %d tokens are there; write with verify_connection=true, or end them first: %w", len(ids), b.whatIsHeld(ctx, req, "", ids))
+	return fmt.Errorf("with verify_connection=false the engine does not ask whether its %d tokens are there; write with verify_connection=true, or end them first: %w", len(ids), b.whatIsHeld(ctx, "", ids))
 }
 
 // allThere is aliveAt for all accounts, and usersAt.
-func (b *backend) allThere(ctx context.Context, req *logical.Request, c *config) ([]string, error) {
-	names, err := req.Storage.List(ctx, accountsPrefix)
+func (b *backend) allThere(ctx context.Context, c *config) ([]string, error) {
+	names, err := b.storage.List(ctx, accountsPrefix)
 	if err != nil {
 		return nil, err
 	}
-	b.settleAccounts(ctx, req, true, append(names, adminAccount)...)
+	b.settleAccounts(ctx, true, append(names, adminAccount)...)
 	all := b.withOwn("")
-	found, err := b.usersAt(ctx, req, c)
+	found, err := b.usersAt(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
-		a, err := b.loadAccount(ctx, req.Storage, name)
+		a, err := b.loadAccount(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		ids, err := b.aliveAt(ctx, req, c, name, a)
+		ids, err := b.aliveAt(ctx, c, name, a)
 		if err != nil {
 			return nil, err
 		}
@@ -468,7 +467,7 @@ func (b *backend) allThere(ctx context.Context, req *logical.Request, c *config)
 	}
 	slices.Sort(found)
 	if len(all) > len(found) {
-		return nil, fmt.Errorf("%d tokens belong to no account that there is: %w", len(all)-len(found), b.whatIsHeld(ctx, req, "", all))
+		return nil, fmt.Errorf("%d tokens belong to no account that there is: %w", len(all)-len(found), b.whatIsHeld(ctx, "", all))
 	}
 	return found, nil
 }

@@ -85,23 +85,23 @@ func (k *keeper) nothing() error {
 }
 
 // load reads the credential. It is nil where there is none.
-func (k *keeper) load(ctx context.Context, s logical.Storage) (*credential, error) {
+func (k *keeper) load(ctx context.Context) (*credential, error) {
 	switch {
 	case k.role != "":
-		r, err := load[staticRole](ctx, &k.b.decoded, s, staticRolesPrefix+k.role)
+		r, err := load[staticRole](ctx, &k.b.decoded, k.b.storage, staticRolesPrefix+k.role)
 		if err != nil || r == nil {
 			return nil, err
 		}
 		k.account = r.Account
 		return &r.credential, nil
 	case k.account == adminAccount:
-		c, err := load[config](ctx, &k.b.decoded, s, configKey)
+		c, err := load[config](ctx, &k.b.decoded, k.b.storage, configKey)
 		if err != nil || c == nil || c.cloud() { // an organisation's key is nobody's token
 			return nil, err
 		}
 		return &c.Admin, nil
 	}
-	a, err := load[account](ctx, &k.b.decoded, s, accountsPrefix+k.account)
+	a, err := load[account](ctx, &k.b.decoded, k.b.storage, accountsPrefix+k.account)
 	if err != nil || a == nil {
 		return nil, err
 	}
@@ -110,16 +110,16 @@ func (k *keeper) load(ctx context.Context, s logical.Storage) (*credential, erro
 
 // amend changes the stored credential, which may be another than the one that was
 // loaded: then change fails.
-func (k *keeper) amend(ctx context.Context, s logical.Storage, change func(*credential) error) error {
+func (k *keeper) amend(ctx context.Context, change func(*credential) error) error {
 	k.b.resources.Lock()
 	defer k.b.resources.Unlock()
 	switch {
 	case k.role != "":
-		return amend(ctx, k.b, s, staticRolesPrefix+k.role, func(r *staticRole) error { return change(&r.credential) })
+		return amend(ctx, k.b, k.b.storage, staticRolesPrefix+k.role, func(r *staticRole) error { return change(&r.credential) })
 	case k.account == adminAccount:
-		return amend(ctx, k.b, s, configKey, func(c *config) error { return change(&c.Admin) })
+		return amend(ctx, k.b, k.b.storage, configKey, func(c *config) error { return change(&c.Admin) })
 	}
-	return amend(ctx, k.b, s, accountsPrefix+k.account, func(a *account) error { return change(&a.credential) })
+	return amend(ctx, k.b, k.b.storage, accountsPrefix+k.account, func(a *account) error { return change(&a.credential) })
 }
 
 func amend[T any](ctx context.Context, b *backend, s logical.Storage, key string, change func(*T) error) error {
@@ -149,17 +149,17 @@ func (k *keeper) keeping() ledger.Keeping {
 }
 
 // rotateToken replaces the token have.
-func (k *keeper) rotateToken(ctx context.Context, req *logical.Request, have *credential) (warnings []string, err error) {
+func (k *keeper) rotateToken(ctx context.Context, by ledger.Reader, have *credential) (warnings []string, err error) {
 	if have.Next != "" {
-		if done, err := k.finish(ctx, req, have); err != nil || done {
+		if done, err := k.finish(ctx, have); err != nil || done {
 			return nil, err
 		}
-		if have, err = k.load(ctx, req.Storage); err != nil || have == nil {
+		if have, err = k.load(ctx); err != nil || have == nil {
 			return nil, errors.Join(err, k.nothing())
 		}
 	}
 	if have.PreviousEnd != 0 {
-		if err := k.endPrevious(ctx, req.Storage); err != nil {
+		if err := k.endPrevious(ctx); err != nil {
 			return nil, err
 		}
 		if k.role != "" {
@@ -167,8 +167,8 @@ func (k *keeper) rotateToken(ctx context.Context, req *logical.Request, have *cr
 		}
 	}
 	// What was owed before takes a place that the next one needs.
-	k.b.settleAccounts(ctx, req, false, k.account)
-	client, err := k.b.client(ctx, req.Storage, k.account)
+	k.b.settleAccounts(ctx, false, k.account)
+	client, err := k.b.client(ctx, k.account)
 	if err != nil {
 		return nil, err
 	}
@@ -176,16 +176,16 @@ func (k *keeper) rotateToken(ctx context.Context, req *logical.Request, have *cr
 	if err != nil {
 		return nil, fmt.Errorf("listing the tokens of user %q: %w", client.Username(), err)
 	}
-	a, err := k.b.loginOf(ctx, req.Storage, k.account)
+	a, err := k.b.loginOf(ctx, k.account)
 	if err != nil {
 		return nil, err
 	}
 	onFallback := k.b.sites.onFallback(k.account, a) // Jira has refused the token
-	next, secret, err := k.mint(ctx, req, have, len(tokens))
+	next, secret, err := k.mint(ctx, by, have, len(tokens))
 	if err != nil {
 		return nil, err
 	}
-	if _, err := k.finish(ctx, req, &credential{Username: have.Username, UserKey: have.UserKey, rotated: rotated{Next: secret, NextID: next.ID}}); err != nil {
+	if _, err := k.finish(ctx, &credential{Username: have.Username, UserKey: have.UserKey, rotated: rotated{Next: secret, NextID: next.ID}}); err != nil {
 		return nil, err
 	}
 	rest := byHand(tokens)
@@ -196,10 +196,10 @@ func (k *keeper) rotateToken(ctx context.Context, req *logical.Request, have *cr
 }
 
 // mint makes the token after have, whose user owns so many now, and stores it as next.
-func (k *keeper) mint(ctx context.Context, req *logical.Request, have *credential, owned int) (*ledger.Record, string, error) {
+func (k *keeper) mint(ctx context.Context, by ledger.Reader, have *credential, owned int) (*ledger.Record, string, error) {
 	var m *mint
-	if err := k.b.placed(ctx, req, func() (err error) {
-		m, err = k.intend(ctx, req, owned)
+	if err := k.b.placed(ctx, func() (err error) {
+		m, err = k.intend(ctx, by, owned)
 		return err
 	}); err != nil {
 		return nil, "", err
@@ -208,13 +208,13 @@ func (k *keeper) mint(ctx context.Context, req *logical.Request, have *credentia
 	defer k.b.ledger.Over(r.ID)
 	token, secret, made, err := k.b.make(ctx, m)
 	if err != nil {
-		return nil, "", k.b.notMinted(ctx, req, m, made, err)
+		return nil, "", k.b.notMinted(ctx, m, made, err)
 	}
 	r.TokenID, r.Expires = token.ID, ledger.At(token.Expires)
 	if err := k.b.ledger.Issue(ctx, r, 0); err != nil {
-		return nil, "", k.b.takeBack(ctx, req, m, secret, err)
+		return nil, "", k.b.takeBack(ctx, m, secret, err)
 	}
-	err = k.amend(ctx, req.Storage, func(c *credential) error {
+	err = k.amend(ctx, func(c *credential) error {
 		if c.Token != have.Token {
 			return errAmended
 		}
@@ -222,7 +222,7 @@ func (k *keeper) mint(ctx context.Context, req *logical.Request, have *credentia
 		return nil
 	})
 	if errors.Is(err, errAmended) {
-		err = k.b.takeBack(ctx, req, m, secret, err)
+		err = k.b.takeBack(ctx, m, secret, err)
 	}
 	// After another error it may be stored all the same, and a node that took over be
 	// using it: who looks next goes on with it, or ends it.
@@ -231,24 +231,24 @@ func (k *keeper) mint(ctx context.Context, req *logical.Request, have *credentia
 
 // intend writes the intent of the next token. The error is an inDoubt where nobody knows
 // what became of a mint of its account before.
-func (k *keeper) intend(ctx context.Context, req *logical.Request, owned int) (*mint, error) {
+func (k *keeper) intend(ctx context.Context, by ledger.Reader, owned int) (*mint, error) {
 	// From the intent on the account is given to no other user.
 	k.b.resources.RLock()
 	defer k.b.resources.RUnlock()
 	if k.b.System().Tainted() { // what is made while it is disabled nobody would end
 		return nil, retryLater("the mount is being disabled or moved: try again when that is done")
 	}
-	client, err := k.b.client(ctx, req.Storage, k.account)
+	client, err := k.b.client(ctx, k.account)
 	if err != nil {
 		return nil, err
 	}
-	c, err := k.b.loadConfig(ctx, req.Storage)
+	c, err := k.b.loadConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
 	room := ledger.Room{}
 	if k.account != adminAccount {
-		a, err := k.b.loadAccount(ctx, req.Storage, k.account)
+		a, err := k.b.loadAccount(ctx, k.account)
 		if err != nil {
 			return nil, err
 		}
@@ -262,7 +262,7 @@ func (k *keeper) intend(ctx context.Context, req *logical.Request, owned int) (*
 			room.Account = a.places()
 		}
 	}
-	mount, err := k.b.mount.get(ctx, &k.b.decoded, req.Storage)
+	mount, err := k.b.mount.get(ctx, &k.b.decoded, k.b.storage)
 	if err != nil {
 		return nil, err
 	}
@@ -272,14 +272,14 @@ func (k *keeper) intend(ctx context.Context, req *logical.Request, owned int) (*
 	}
 	m := &mint{client: client, api: client.Site(), pool: 1, record: &ledger.Record{
 		ID: id, Name: ledger.Name(mount, id, called), Kept: k.keeping(), Site: client.URL(), Account: k.account, Username: client.Username(),
-		Reader: readerOf(req),
+		Reader: by,
 	}}
 	if k.role != "" {
 		m.record.Role = k.name
 	}
 	m.max = time.Duration(c.MaxTokenDays)*24*time.Hour - ledger.Grace
 	if k.role != "" { // one who waits for a Jira that is away for a whole period finds it alive
-		r, err := load[staticRole](ctx, &k.b.decoded, req.Storage, staticRolesPrefix+k.role)
+		r, err := load[staticRole](ctx, &k.b.decoded, k.b.storage, staticRolesPrefix+k.role)
 		if err != nil || r == nil {
 			return nil, errors.Join(err, k.nothing())
 		}
@@ -301,21 +301,21 @@ func (k *keeper) intend(ctx context.Context, req *logical.Request, owned int) (*
 // finish proves the token that is stored as next, and makes it the one in use. Where
 // it turns out to be none it is given up, and done is false without an error if
 // there was none to begin with.
-func (k *keeper) finish(ctx context.Context, req *logical.Request, have *credential) (done bool, err error) {
+func (k *keeper) finish(ctx context.Context, have *credential) (done bool, err error) {
 	r, err := k.b.ledger.Read(ctx, have.NextID)
 	if err != nil && !errors.Is(err, ledger.ErrMissing) {
 		return false, err
 	}
 	if err != nil || r.State != ledger.Issued { // it was taken back
-		return false, k.giveUp(ctx, req.Storage, have.NextID)
+		return false, k.giveUp(ctx, have.NextID)
 	}
-	client, err := k.b.client(ctx, req.Storage, k.account)
+	client, err := k.b.client(ctx, k.account)
 	if err != nil {
 		return false, err
 	}
 	whose := have
 	if k.role != "" { // the account may have been given to another user since
-		a, err := k.b.loadAccount(ctx, req.Storage, k.account)
+		a, err := k.b.loadAccount(ctx, k.account)
 		if err != nil {
 			return false, err
 		}
@@ -326,13 +326,13 @@ func (k *keeper) finish(ctx context.Context, req *logical.Request, have *credent
 		err = whose.provedBy(u)
 	}
 	if wrong := mistake(""); errors.As(err, &wrong) || jira.Is(err, jira.Refused) {
-		return false, errors.Join(fmt.Errorf("proving the new token, which is given up: %w", err), k.giveUp(ctx, req.Storage, have.NextID))
+		return false, errors.Join(fmt.Errorf("proving the new token, which is given up: %w", err), k.giveUp(ctx, have.NextID))
 	}
 	if err != nil {
 		return false, fmt.Errorf("the new token is made and stored, and not proven yet: %w", err)
 	}
 	now := k.b.now()
-	err = k.amend(ctx, req.Storage, func(c *credential) error {
+	err = k.amend(ctx, func(c *credential) error {
 		if c.NextID != have.NextID {
 			return errAmended
 		}
@@ -369,8 +369,8 @@ func (c *credential) provedBy(u jira.User) error {
 }
 
 // giveUp forgets the token that is stored as next, and has it ended.
-func (k *keeper) giveUp(ctx context.Context, s logical.Storage, id string) error {
-	err := k.amend(ctx, s, func(c *credential) error {
+func (k *keeper) giveUp(ctx context.Context, id string) error {
+	err := k.amend(ctx, func(c *credential) error {
 		c.Next, c.NextID = "", ""
 		return nil
 	})
@@ -384,8 +384,8 @@ func (k *keeper) giveUp(ctx context.Context, s logical.Storage, id string) error
 }
 
 // endPrevious has the token before the one in use ended.
-func (k *keeper) endPrevious(ctx context.Context, s logical.Storage) error {
-	have, err := k.load(ctx, s)
+func (k *keeper) endPrevious(ctx context.Context) error {
+	have, err := k.load(ctx)
 	if err != nil || have == nil || have.PreviousEnd == 0 {
 		return err
 	}
@@ -395,11 +395,11 @@ func (k *keeper) endPrevious(ctx context.Context, s logical.Storage) error {
 		}
 	}
 	if have.PreviousTokenID != "" {
-		if err := k.adopt(ctx, s, have); err != nil {
+		if err := k.adopt(ctx, have); err != nil {
 			return err
 		}
 	}
-	return k.amend(ctx, s, func(c *credential) error {
+	return k.amend(ctx, func(c *credential) error {
 		c.PreviousID, c.PreviousTokenID, c.PreviousEnd = "", "", 0
 		return nil
 	})
@@ -407,8 +407,8 @@ func (k *keeper) endPrevious(ctx context.Context, s logical.Storage) error {
 
 // adopt gives the token that an operator has brought a record of its own, by which
 // it is ended. One that is not on the list of the user's tokens is gone.
-func (k *keeper) adopt(ctx context.Context, s logical.Storage, have *credential) error {
-	client, err := k.b.client(ctx, s, k.account)
+func (k *keeper) adopt(ctx context.Context, have *credential) error {
+	client, err := k.b.client(ctx, k.account)
 	if err != nil {
 		return err
 	}

@@ -335,7 +335,7 @@ func (b *bench) oneIsInUse() {
 			logins[prefix+name] = c.credential
 		}
 	}
-	if c, err := b.loadConfig(b.t.Context(), b.disk); err == nil && c.Admin.kind() != "" {
+	if c, err := b.loadConfig(b.t.Context()); err == nil && c.Admin.kind() != "" {
 		logins[configKey] = c.Admin
 	}
 	own := map[string]int{}

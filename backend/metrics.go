@@ -167,8 +167,8 @@ func (p *present) Collect(to chan<- prometheus.Metric) {
 	if limited {
 		gauge(leftDesc, float64(left))
 	}
-	all, err := b.allAccounts(ctx, b.storage)
-	if c, e := b.loadConfig(ctx, b.storage); e == nil {
+	all, err := b.allAccounts(ctx)
+	if c, e := b.loadConfig(ctx); e == nil {
 		for name, until := range b.sites.paused(c, all) {
 			gauge(pausedDesc, time.Until(until).Seconds(), name)
 		}
@@ -181,10 +181,10 @@ func (p *present) Collect(to chan<- prometheus.Metric) {
 			}
 		}
 	}
-	if keepers, err := b.keepers(ctx, b.storage); err == nil {
+	if keepers, err := b.keepers(ctx); err == nil {
 		for _, k := range keepers {
 			gauge(rotationsDesc, truth(b.rotations.failure(k.name) != ""), k.name)
-			if have, err := k.load(ctx, b.storage); err == nil && have != nil && have.Expires != 0 {
+			if have, err := k.load(ctx); err == nil && have != nil && have.Expires != 0 {
 				gauge(expiresDesc, float64(have.Expires), k.name)
 			}
 		}

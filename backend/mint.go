@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -40,14 +38,14 @@ type mint struct {
 // mint makes a token for the account of role name with the most room. Where
 // Jira certainly made nothing because of that account, its login or its cap, the
 // next one is taken. The caller says when the mint is over.
-func (b *backend) mint(ctx context.Context, req *logical.Request, name string, increment time.Duration) (*mint, jira.Token, string, error) {
+func (b *backend) mint(ctx context.Context, by ledger.Reader, name string, increment time.Duration) (*mint, jira.Token, string, error) {
 	var passed []string // the accounts that it did not work for
 	again := map[string]bool{}
 	var failed error // and why
 	for {
 		var m *mint
-		err := b.placed(ctx, req, func() (err error) {
-			m, err = b.intend(ctx, req, name, increment, passed)
+		err := b.placed(ctx, func() (err error) {
+			m, err = b.intend(ctx, by, name, increment, passed)
 			return err
 		})
 		if err != nil {
@@ -57,7 +55,7 @@ func (b *backend) mint(ctx context.Context, req *logical.Request, name string, i
 		if err == nil {
 			return m, token, secret, nil
 		}
-		failed = errors.Join(failed, b.notMinted(ctx, req, m, made, err))
+		failed = errors.Join(failed, b.notMinted(ctx, m, made, err))
 		b.ledger.Over(m.record.ID)
 		if !made && b.other(ctx, m.record.Account, m.client, err) != nil && !again[m.record.Account] {
 			again[m.record.Account] = true // with the account's other login
@@ -67,7 +65,7 @@ func (b *backend) mint(ctx context.Context, req *logical.Request, name string, i
 		if made || !jira.Is(err, jira.Refused) && !jira.Is(err, jira.Denied) || len(passed) >= m.pool {
 			return nil, jira.Token{}, "", failed
 		}
-		b.log(req).Warn("no token could be made for an account; the role has others", "role", name, "account", m.record.Account, "error", err)
+		b.log().Warn("no token could be made for an account; the role has others", "role", name, "account", m.record.Account, "error", err)
 	}
 }
 
@@ -81,7 +79,7 @@ func (b *backend) make(ctx context.Context, m *mint) (token jira.Token, secret s
 	case credentialTypeAPIToken:
 		token, secret, made, err = b.makeAPIToken(ctx, m)
 	case credentialTypeOAuth2:
-		token, secret, err = b.makeAccess(ctx, b.ownLog(), m)
+		token, secret, err = b.makeAccess(ctx, b.log(), m)
 		return token, secret, false, err
 	default:
 		token, secret, err = m.client.CreateToken(ctx, m.record.Name, days(m.max))
@@ -111,34 +109,34 @@ func (b *backend) isNewID(ctx context.Context, r *ledger.Record, tokenID string,
 // tellRestored logs that a token, a new one or one of a list, shows that its site was
 // restored from a backup.
 func (b *backend) tellRestored(site, account, tokenID, tokenName string) {
-	b.ownLog().Warn("Jira gives out ids of tokens again, as after a restore from a backup: what was made before is ended only where both its id and its name are there, and a tidy shows what was lost", "site", site, "account", account, "token_id", tokenID, "token_name", tokenName)
+	b.log().Warn("Jira gives out ids of tokens again, as after a restore from a backup: what was made before is ended only where both its id and its name are there, and a tidy shows what was lost", "site", site, "account", account, "token_id", tokenID, "token_name", tokenName)
 }
 
 // intend finds the account to mint for, which is none of those passed, and
 // writes the intent to the ledger, before Jira is asked for anything.
-func (b *backend) intend(ctx context.Context, req *logical.Request, name string, increment time.Duration, passed []string) (*mint, error) {
+func (b *backend) intend(ctx context.Context, by ledger.Reader, name string, increment time.Duration, passed []string) (*mint, error) {
 	// Nobody may delete or move an account between our reading it and the
 	// intent that says it is needed.
 	b.resources.RLock()
 	defer b.resources.RUnlock()
-	r, err := b.loadRole(ctx, req.Storage, name)
+	r, err := b.loadRole(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	c, err := b.loadConfig(ctx, req.Storage)
+	c, err := b.loadConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
-	m, err := b.draft(ctx, req, name, c, r, increment)
+	m, err := b.draft(ctx, by, name, c, r, increment)
 	if err != nil {
 		return nil, err
 	}
-	return m, b.place(ctx, req, m, c, r, passed)
+	return m, b.place(ctx, m, c, r, passed)
 }
 
 // draft is a mint for role r, called name, of which nothing is written yet.
-func (b *backend) draft(ctx context.Context, req *logical.Request, name string, c *config, r *role, increment time.Duration) (*mint, error) {
-	mount, err := b.mount.get(ctx, &b.decoded, req.Storage)
+func (b *backend) draft(ctx context.Context, by ledger.Reader, name string, c *config, r *role, increment time.Duration) (*mint, error) {
+	mount, err := b.mount.get(ctx, &b.decoded, b.storage)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +148,7 @@ func (b *backend) draft(ctx context.Context, req *logical.Request, name string, 
 	m.record = &ledger.Record{
 		ID: id, Name: ledger.Name(mount, id, name), Role: name,
 		Expires: ledger.At(b.now().Add(ledger.LateLanding).AddDate(0, 0, days(m.max))), // at the latest
-		Reader:  readerOf(req),
+		Reader:  by,
 	}
 	return m, nil
 }
@@ -171,7 +169,7 @@ func roleIsFull(r *ledger.Record, taken *ledger.FullError, accounts ...string) e
 // takePlace writes the intent for the account of the role with the most room
 // that is none of those passed, nor in doubt. The error is an inDoubt where none but
 // such have any, and a noRoom where none has. The caller holds b.resources.
-func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, c *config, r *role, passed []string) error {
+func (b *backend) takePlace(ctx context.Context, m *mint, c *config, r *role, passed []string) error {
 	type candidate struct {
 		name string
 		*account
@@ -184,7 +182,7 @@ func (b *backend) takePlace(ctx context.Context, req *logical.Request, m *mint, 
 		if slices.Contains(passed, name) {
 			continue
 		}
-		a, err := b.loadAccount(ctx, req.Storage, name)
+		a, err := b.loadAccount(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -299,7 +297,7 @@ func (m *mint) lease() *lease {
 // reader is told. Where the token may exist all the same, it is looked for by
 // its name: of an answer that makes no sense, the id is not to be trusted
 // either. Where Jira cannot be asked now, the intent stays in the ledger.
-func (b *backend) notMinted(ctx context.Context, req *logical.Request, m *mint, made bool, err error) error {
+func (b *backend) notMinted(ctx context.Context, m *mint, made bool, err error) error {
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	r := m.record
@@ -307,17 +305,17 @@ func (b *backend) notMinted(ctx context.Context, req *logical.Request, m *mint, 
 		err = fmt.Errorf("minting as account %q: %w", r.Account, err)
 	}
 	if made {
-		if e := b.settle(ctx, b.log(req), m.client, r.ID); e != nil {
-			b.log(req).Warn("a token may have been made; its intent stays in the ledger", "id", r.ID, "account", r.Account, "token_name", r.Name, "error", e)
+		if e := b.settle(ctx, b.log(), m.client, r.ID); e != nil {
+			b.log().Warn("a token may have been made; its intent stays in the ledger", "id", r.ID, "account", r.Account, "token_name", r.Name, "error", e)
 			b.debt(r, "it may have been made: "+e.Error())
 		}
 		return err
 	}
 	if e := b.ledger.Forget(ctx, r.ID); e != nil {
-		b.log(req).Warn("the record of a failed mint could not be removed", "id", r.ID, "error", e)
+		b.log().Warn("the record of a failed mint could not be removed", "id", r.ID, "error", e)
 	}
 	if jira.Is(err, jira.Denied) && r.Type == "" {
-		return b.whyDenied(ctx, req, m, err)
+		return b.whyDenied(ctx, m, err)
 	}
 	return err
 }
@@ -325,8 +323,8 @@ func (b *backend) notMinted(ctx context.Context, req *logical.Request, m *mint, 
 // whyDenied tells whether Jira denied a mint because the user owns as many
 // tokens as he may. Jira says so in its users' language only, so his tokens
 // are counted.
-func (b *backend) whyDenied(ctx context.Context, req *logical.Request, m *mint, denied error) error {
-	a, err := b.loadAccount(ctx, req.Storage, m.record.Account)
+func (b *backend) whyDenied(ctx context.Context, m *mint, denied error) error {
+	a, err := b.loadAccount(ctx, m.record.Account)
 	if err != nil {
 		return denied
 	}
@@ -343,23 +341,23 @@ func (b *backend) whyDenied(ctx context.Context, req *logical.Request, m *mint, 
 
 // takeBack ends a token that was made but cannot be handed out, because of
 // why, which it returns. Where Jira does not end it, the ledger keeps it.
-func (b *backend) takeBack(ctx context.Context, req *logical.Request, m *mint, secret string, why error) error {
+func (b *backend) takeBack(ctx context.Context, m *mint, secret string, why error) error {
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	r := m.record
 	if err := m.endUnread(ctx, secret); err != nil {
-		b.log(req).Warn("an access token that nobody received lives until it ends by itself", "id", r.ID, "account", r.Account, "error", err)
+		b.log().Warn("an access token that nobody received lives until it ends by itself", "id", r.ID, "account", r.Account, "error", err)
 	}
-	if err := b.end(ctx, b.log(req), req.Storage, m.client, r); err != nil {
-		b.log(req).Warn("a token that nobody received could not be deleted; the ledger keeps it", "id", r.ID, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name, "error", err)
+	if err := b.end(ctx, b.log(), m.client, r); err != nil {
+		b.log().Warn("a token that nobody received could not be deleted; the ledger keeps it", "id", r.ID, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name, "error", err)
 		b.debt(r, err.Error())
 		if err := b.ledger.Owe(ctx, r.ID, r.TokenID); err != nil {
-			b.log(req).Warn("the debt of a token that nobody received could not be written either: it is ended later, by its record", "id", r.ID, "account", r.Account, "token_name", r.Name, "error", err)
+			b.log().Warn("the debt of a token that nobody received could not be written either: it is ended later, by its record", "id", r.ID, "account", r.Account, "token_name", r.Name, "error", err)
 		}
 		return why
 	}
 	if err := b.ledger.Forget(ctx, r.ID); err != nil {
-		b.log(req).Warn("a token that nobody received is deleted, but its record stays in the ledger", "id", r.ID, "error", err)
+		b.log().Warn("a token that nobody received is deleted, but its record stays in the ledger", "id", r.ID, "error", err)
 	}
 	return why
 }

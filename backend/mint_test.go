@@ -203,7 +203,7 @@ func TestAMintThatLandsLate(t *testing.T) {
 	if r, names := e.record(), e.alive(); r.State != ledger.Intended || len(names) != 1 || names[0] != r.Name {
 		t.Errorf("record %+v, alive %v", r, names)
 	}
-	e.settleAccounts(t.Context(), &logical.Request{Storage: e.storage}, true, "ci-bot")
+	e.settleAccounts(t.Context(), true, "ci-bot")
 	e.nothingHeld()
 }
 
@@ -276,7 +276,7 @@ func TestNoSecondAccountAfterAnUnclearAnswer(t *testing.T) {
 	}
 	// The login rests now, so the token is found once it is written again.
 	e.write("accounts/release-bot", map[string]any{"token": e.pat("release-bot")})
-	e.settleAccounts(t.Context(), &logical.Request{Storage: e.storage}, true, "release-bot")
+	e.settleAccounts(t.Context(), true, "release-bot")
 	e.nothingHeld()
 }
 

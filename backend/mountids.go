@@ -26,16 +26,16 @@ type mountIDs struct {
 }
 
 // mountIDs reads them.
-func (b *backend) mountIDs(ctx context.Context, s logical.Storage) (*mountIDs, error) {
-	own, err := b.mount.get(ctx, &b.decoded, s)
+func (b *backend) mountIDs(ctx context.Context) (*mountIDs, error) {
+	own, err := b.mount.get(ctx, &b.decoded, b.storage)
 	if err != nil {
 		return nil, err
 	}
-	former, err := load[[]string](ctx, &b.decoded, s, formerMountIDsKey)
+	former, err := load[[]string](ctx, &b.decoded, b.storage, formerMountIDsKey)
 	if err != nil {
 		return nil, err
 	}
-	c, err := load[config](ctx, &b.decoded, s, configKey)
+	c, err := load[config](ctx, &b.decoded, b.storage, configKey)
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +98,8 @@ func otherMountIDs(ids []string) string {
 }
 
 // validateOthers refuses what cannot be the id of another mount.
-func (b *backend) validateOthers(ctx context.Context, s logical.Storage, c *config) error {
-	own, err := b.mount.get(ctx, &b.decoded, s)
+func (b *backend) validateOthers(ctx context.Context, c *config) error {
+	own, err := b.mount.get(ctx, &b.decoded, b.storage)
 	if err != nil {
 		return err
 	}

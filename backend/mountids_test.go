@@ -149,7 +149,7 @@ func TestOtherMountIDs(t *testing.T) {
 	for range mostMountIDs + 5 {
 		e.write("config/rotate-mount-id", nil)
 	}
-	if m, err := e.mountIDs(t.Context(), e.storage); err != nil || len(m.former) != mostMountIDs || m.class(m.former[mostMountIDs-1]) != classOrphan {
+	if m, err := e.mountIDs(t.Context()); err != nil || len(m.former) != mostMountIDs || m.class(m.former[mostMountIDs-1]) != classOrphan {
 		t.Errorf("%+v, %v", m, err)
 	}
 }

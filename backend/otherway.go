@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
@@ -24,7 +23,7 @@ func (b *backend) other(ctx context.Context, account string, client *jira.Client
 	if !jira.Is(err, jira.Refused) {
 		return nil
 	}
-	if again, e := b.client(ctx, b.storage, account); e == nil && again != client {
+	if again, e := b.client(ctx, account); e == nil && again != client {
 		return again
 	}
 	return nil
@@ -53,12 +52,12 @@ func (b *backend) endAsAdmin(ctx context.Context, log hclog.Logger, r *ledger.Re
 }
 
 // endWithoutLogin is end where the login of r's account failed with why.
-func (b *backend) endWithoutLogin(ctx context.Context, log hclog.Logger, s logical.Storage, r *ledger.Record, why error) error {
+func (b *backend) endWithoutLogin(ctx context.Context, log hclog.Logger, r *ledger.Record, why error) error {
 	if err := b.endAsAdmin(ctx, log, r, why); err != nil {
 		return err
 	}
 	// Only the account's own list shows what a reader has made beside it.
-	if exclusive, err := b.isExclusive(ctx, s, r.Account); err != nil || exclusive {
+	if exclusive, err := b.isExclusive(ctx, r.Account); err != nil || exclusive {
 		return errors.Join(err, fmt.Errorf("the token is ended, and its account is exclusive: what its reader made cannot be looked for: %w", why))
 	}
 	return nil

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -26,8 +24,8 @@ import (
 // one that Jira does not like is, once no late request can bring it any more.
 
 // rotatePassword replaces the password have, or finishes a rotation that was left.
-func (k *keeper) rotatePassword(ctx context.Context, req *logical.Request, have *credential) error {
-	client, err := k.b.client(ctx, req.Storage, k.account)
+func (k *keeper) rotatePassword(ctx context.Context, have *credential) error {
+	client, err := k.b.client(ctx, k.account)
 	if err != nil {
 		return err
 	}
@@ -40,7 +38,7 @@ func (k *keeper) rotatePassword(ctx context.Context, req *logical.Request, have 
 	lands := left && k.b.now().Sub(time.Unix(have.NextAt, 0)).Abs() < ledger.LateLanding
 	next := have.Next
 	if !left {
-		c, err := k.b.loadConfig(ctx, req.Storage)
+		c, err := k.b.loadConfig(ctx)
 		if err != nil {
 			return err
 		}
@@ -50,17 +48,17 @@ func (k *keeper) rotatePassword(ctx context.Context, req *logical.Request, have 
 		if next == have.Password {
 			return mistakef("password_policy made the password that is in use: it must make another each time")
 		}
-		if err := k.setNext(ctx, req.Storage, have, next); err != nil {
+		if err := k.setNext(ctx, have, next); err != nil {
 			return err
 		}
 	}
 	// This tells every login of the account, those under way included.
-	if client, err = k.b.client(ctx, req.Storage, k.account); err != nil {
+	if client, err = k.b.client(ctx, k.account); err != nil {
 		return err
 	}
 	err = client.ChangePassword(ctx)
 	if !lands && jira.Is(err, jira.Denied) && jira.NothingMade(err) {
-		if e := k.setNext(ctx, req.Storage, have, ""); e != nil {
+		if e := k.setNext(ctx, have, ""); e != nil {
 			return e
 		}
 		return fmt.Errorf("setting the new password, which password_policy has to make as Jira wants them: %w", err)
@@ -70,7 +68,7 @@ func (k *keeper) rotatePassword(ctx context.Context, req *logical.Request, have 
 		return fmt.Errorf("proving the new password, which is stored beside the last one until then: %w", e)
 	}
 	if client.UsesNext() {
-		return k.changed(ctx, req.Storage, next)
+		return k.changed(ctx, next)
 	}
 	if err == nil {
 		err = nonsense("Jira said that the password is changed, and goes on taking the last one")
@@ -79,8 +77,8 @@ func (k *keeper) rotatePassword(ctx context.Context, req *logical.Request, have 
 }
 
 // setNext stores the next password after have.
-func (k *keeper) setNext(ctx context.Context, s logical.Storage, have *credential, next string) error {
-	return k.amend(ctx, s, func(c *credential) error {
+func (k *keeper) setNext(ctx context.Context, have *credential, next string) error {
+	return k.amend(ctx, func(c *credential) error {
 		if c.Password != have.Password {
 			return errAmended
 		}
@@ -90,9 +88,9 @@ func (k *keeper) setNext(ctx context.Context, s logical.Storage, have *credentia
 }
 
 // changed stores that the next password is the one in use.
-func (k *keeper) changed(ctx context.Context, s logical.Storage, next string) error {
+func (k *keeper) changed(ctx context.Context, next string) error {
 	now := k.b.now().Unix()
-	return k.amend(ctx, s, func(c *credential) error {
+	return k.amend(ctx, func(c *credential) error {
 		if c.Next != next {
 			return errAmended
 		}

@@ -63,12 +63,12 @@ used for long, and that are about to expire are marked. Nothing is changed.
 	}
 }
 
-func (b *backend) readAccountTokens(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) readAccountTokens(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name, err := nameIn(d, "an account")
 	if err != nil {
 		return nil, err
 	}
-	a, err := b.loadAccount(ctx, req.Storage, name)
+	a, err := b.loadAccount(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +82,11 @@ func (b *backend) readAccountTokens(ctx context.Context, req *logical.Request, d
 	if err := b.ledgerIsWhole(); err != nil {
 		return nil, err
 	}
-	mounts, err := b.mountIDs(ctx, req.Storage)
+	mounts, err := b.mountIDs(ctx)
 	if err != nil {
 		return nil, err
 	}
-	client, err := b.client(ctx, req.Storage, name)
+	client, err := b.client(ctx, name)
 	if err != nil {
 		return nil, err
 	}

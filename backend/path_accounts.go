@@ -99,7 +99,7 @@ func (b *backend) pathAccounts() *framework.Path {
 		Pattern:        "accounts/(?P<name>[^/]+)",
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Fields:         fields,
-		ExistenceCheck: exists(accountsPrefix),
+		ExistenceCheck: b.exists(accountsPrefix),
 		Operations: b.operations(resource{
 			suffix: "account",
 			event:  "account",
@@ -255,8 +255,8 @@ func (a *account) places() int {
 	return a.MaxTokens
 }
 
-func (b *backend) loadAccount(ctx context.Context, s logical.Storage, name string) (*account, error) {
-	a, err := load[account](ctx, &b.decoded, s, accountsPrefix+name)
+func (b *backend) loadAccount(ctx context.Context, name string) (*account, error) {
+	a, err := load[account](ctx, &b.decoded, b.storage, accountsPrefix+name)
 	if err == nil && a == nil {
 		return nil, mistakef("there is no account %q", name)
 	}
@@ -264,11 +264,11 @@ func (b *backend) loadAccount(ctx context.Context, s logical.Storage, name strin
 }
 
 // loginOf returns the account called name, or the config's admin as one.
-func (b *backend) loginOf(ctx context.Context, s logical.Storage, name string) (*account, error) {
+func (b *backend) loginOf(ctx context.Context, name string) (*account, error) {
 	if name != adminAccount {
-		return b.loadAccount(ctx, s, name)
+		return b.loadAccount(ctx, name)
 	}
-	c, err := b.loadConfig(ctx, s)
+	c, err := b.loadConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -276,14 +276,14 @@ func (b *backend) loginOf(ctx context.Context, s logical.Storage, name string) (
 }
 
 // allAccounts are the accounts that there are, by name.
-func (b *backend) allAccounts(ctx context.Context, s logical.Storage) (map[string]*account, error) {
-	names, err := s.List(ctx, accountsPrefix)
+func (b *backend) allAccounts(ctx context.Context) (map[string]*account, error) {
+	names, err := b.storage.List(ctx, accountsPrefix)
 	if err != nil {
 		return nil, err
 	}
 	all := make(map[string]*account, len(names))
 	for _, name := range names {
-		a, err := load[account](ctx, &b.decoded, s, accountsPrefix+name)
+		a, err := load[account](ctx, &b.decoded, b.storage, accountsPrefix+name)
 		if err != nil {
 			return nil, err
 		}
@@ -296,8 +296,8 @@ func (b *backend) allAccounts(ctx context.Context, s logical.Storage) (map[strin
 
 // accountOf returns the name of the account, other than except, that c's user
 // is, or "".
-func (b *backend) accountOf(ctx context.Context, s logical.Storage, c *credential, except string) (string, error) {
-	all, err := b.allAccounts(ctx, s)
+func (b *backend) accountOf(ctx context.Context, c *credential, except string) (string, error) {
+	all, err := b.allAccounts(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -327,7 +327,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		if before != nil && before.Type != a.Type {
 			return nil, mistakef("the type of account %q is %s and cannot be changed: delete it, and write it anew", name, before.Type)
 		}
-		c, err := b.loadConfig(ctx, req.Storage)
+		c, err := b.loadConfig(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -347,17 +347,17 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 			if err := b.logsInWithItsOwn(name); err != nil {
 				return nil, err
 			}
-			b.settleAccounts(ctx, req, true, name)
-			if moved, err = b.aliveAt(ctx, req, c, name, a); err != nil {
+			b.settleAccounts(ctx, true, name)
+			if moved, err = b.aliveAt(ctx, c, name, a); err != nil {
 				return nil, fmt.Errorf("the user cannot be changed: %w", err)
 			}
 		}
 		return func() (bool, error) {
-			now, err := b.loadConfig(ctx, req.Storage)
+			now, err := b.loadConfig(ctx)
 			if err != nil || *now != *c { // it was checked against another Jira
 				return false, err
 			}
-			if err := b.userIsFree(ctx, req.Storage, now, name, a); err != nil {
+			if err := b.userIsFree(ctx, now, name, a); err != nil {
 				return false, err
 			}
 			return !moves || slices.Equal(moved, b.withOwn(name)) && b.logsInWithItsOwn(name) == nil, nil
@@ -375,7 +375,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 	}
 	b.checks.forget(name)
 	b.rouse()
-	b.log(req).Info("account written", "account", name)
+	b.log().Info("account written", "account", name)
 	return warned(warnings), nil
 }
 
@@ -394,11 +394,11 @@ func (b *backend) logsInWithItsOwn(name string) error {
 
 // userIsFree refuses a user who is the config's own or another account's. The
 // caller holds b.resources.
-func (b *backend) userIsFree(ctx context.Context, s logical.Storage, c *config, name string, a *account) error {
+func (b *backend) userIsFree(ctx context.Context, c *config, name string, a *account) error {
 	if a.sameUser(&c.Admin) {
 		return mistakef("user %q is the config's own: an account needs a user of its own", a.Username)
 	}
-	other, err := b.accountOf(ctx, s, &a.credential, name)
+	other, err := b.accountOf(ctx, &a.credential, name)
 	if err != nil {
 		return err
 	}
@@ -408,16 +408,16 @@ func (b *backend) userIsFree(ctx context.Context, s logical.Storage, c *config, 
 	return nil
 }
 
-func (b *backend) readAccount(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) readAccount(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name, err := nameIn(d, "an account")
 	if err != nil {
 		return nil, err
 	}
-	a, err := load[account](ctx, &b.decoded, req.Storage, accountsPrefix+name)
+	a, err := load[account](ctx, &b.decoded, b.storage, accountsPrefix+name)
 	if err != nil || a == nil {
 		return nil, err
 	}
-	found, at, err := b.finding(ctx, req.Storage, func(v *review) map[string]string { return v.Accounts }, name)
+	found, at, err := b.finding(ctx, func(v *review) map[string]string { return v.Accounts }, name)
 	if err != nil {
 		return nil, err
 	}
@@ -454,8 +454,8 @@ func (b *backend) room(name string, a *account) int {
 	return max(a.places()-b.ledger.Held(name), 0)
 }
 
-func (b *backend) listAccounts(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	return list(ctx, &b.decoded, req.Storage, accountsPrefix, func(name string, a *account) map[string]any {
+func (b *backend) listAccounts(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	return list(ctx, &b.decoded, b.storage, accountsPrefix, func(name string, a *account) map[string]any {
 		return map[string]any{
 			"type":            a.Type,
 			"username":        a.Username,
@@ -467,19 +467,19 @@ func (b *backend) listAccounts(ctx context.Context, req *logical.Request, _ *fra
 	})
 }
 
-func (b *backend) deleteAccount(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) deleteAccount(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name, err := nameIn(d, "an account")
 	if err != nil {
 		return nil, err
 	}
-	if err := b.namedByNoRole(ctx, req.Storage, name); err != nil { // or force would end its tokens for nothing
+	if err := b.namedByNoRole(ctx, name); err != nil { // or force would end its tokens for nothing
 		return nil, fmt.Errorf("account %q cannot be deleted: %w", name, err)
 	}
 	force := forced(d)
-	if err := b.clear(ctx, req, force, name); err != nil {
+	if err := b.clear(ctx, force, name); err != nil {
 		return nil, err
 	}
-	warnings, err := b.removeReleased(ctx, req, force, name, name, accountsPrefix+name)
+	warnings, err := b.removeReleased(ctx, force, name, name, accountsPrefix+name)
 	if err != nil {
 		return nil, fmt.Errorf("account %q cannot be deleted: %w", name, err)
 	}
@@ -489,20 +489,20 @@ func (b *backend) deleteAccount(ctx context.Context, req *logical.Request, d *fr
 }
 
 // namedByNoRole refuses an account that roles name.
-func (b *backend) namedByNoRole(ctx context.Context, s logical.Storage, name string) error {
-	roles, err := b.rolesOf(ctx, s, name)
+func (b *backend) namedByNoRole(ctx context.Context, name string) error {
+	roles, err := b.rolesOf(ctx, name)
 	if err != nil {
 		return err
 	}
 	if len(roles) > 0 {
 		return mistakef("roles name it: %s; take it out of them, or delete them, first", strings.Join(roles, ", "))
 	}
-	static, err := s.List(ctx, staticRolesPrefix)
+	static, err := b.storage.List(ctx, staticRolesPrefix)
 	if err != nil {
 		return err
 	}
 	for _, role := range static {
-		r, err := load[staticRole](ctx, &b.decoded, s, staticRolesPrefix+role)
+		r, err := load[staticRole](ctx, &b.decoded, b.storage, staticRolesPrefix+role)
 		if err != nil {
 			return err
 		}
@@ -515,18 +515,18 @@ func (b *backend) namedByNoRole(ctx context.Context, s logical.Storage, name str
 
 // client returns the client that calls the configured site as account name, be
 // that the config's admin.
-func (b *backend) client(ctx context.Context, s logical.Storage, name string) (*jira.Client, error) {
+func (b *backend) client(ctx context.Context, name string) (*jira.Client, error) {
 	if isRetired(name) {
-		return b.retiredClient(ctx, s, name)
+		return b.retiredClient(ctx, name)
 	}
-	c, err := b.loadConfig(ctx, s)
+	c, err := b.loadConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if name == adminAccount {
 		return b.admin(c)
 	}
-	a, err := b.loadAccount(ctx, s, name)
+	a, err := b.loadAccount(ctx, name)
 	if err != nil {
 		return nil, err
 	}

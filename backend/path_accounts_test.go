@@ -350,7 +350,7 @@ func TestARenameWithAMintWhoseAnswerWasLost(t *testing.T) {
 	e.ledger.Over(e.lostMint().ID)
 	e.jira.SetUser("ci-bot", func(u *jiratest.User) { u.Name = "ci-robot" })
 	e.write("accounts/ci-bot", map[string]any{"username": "ci-robot"})
-	e.settleAccounts(t.Context(), &logical.Request{Storage: e.storage}, true, "ci-bot")
+	e.settleAccounts(t.Context(), true, "ci-bot")
 	e.nothingHeld()
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
+	"vault-plugin-secrets-jira/backend/ledger"
 )
 
 func (b *backend) pathCheck() *framework.Path {
@@ -96,11 +97,11 @@ func (b *backend) writeCheck(ctx context.Context, req *logical.Request, d *frame
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.loadRole(ctx, req.Storage, name)
+	r, err := b.loadRole(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	v, err := b.check(ctx, req, name, r)
+	v, err := b.check(ctx, readerOf(req), name, r)
 	if err != nil {
 		return nil, err
 	}
@@ -111,8 +112,8 @@ func (b *backend) writeCheck(ctx context.Context, req *logical.Request, d *frame
 
 // check finds out what the credentials of role r, called name, can do, with one
 // of each of its accounts.
-func (b *backend) check(ctx context.Context, req *logical.Request, name string, r *role) (*verdict, error) {
-	c, err := b.loadConfig(ctx, req.Storage)
+func (b *backend) check(ctx context.Context, by ledger.Reader, name string, r *role) (*verdict, error) {
+	c, err := b.loadConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func (b *backend) check(ctx context.Context, req *logical.Request, name string, 
 			one.Accounts = []string{account}
 		}
 		subject := map[string]any{"account": account}
-		err := b.trial(ctx, req, name, c, &one, func(m *mint, he *jira.Client) error {
+		err := b.trial(ctx, by, name, c, &one, func(m *mint, he *jira.Client) error {
 			held := map[string][]string{}
 			for _, project := range projects {
 				held[project] = []string{}
@@ -172,8 +173,8 @@ func (b *backend) check(ctx context.Context, req *logical.Request, name string, 
 }
 
 // enforce refuses a role whose credentials can do more than they are allowed.
-func (b *backend) enforce(ctx context.Context, req *logical.Request, name string, r *role) error {
-	v, err := b.check(ctx, req, name, r)
+func (b *backend) enforce(ctx context.Context, by ledger.Reader, name string, r *role) error {
+	v, err := b.check(ctx, by, name, r)
 	if err != nil {
 		return fmt.Errorf("checking what the role's credentials can do: %w", err)
 	}
@@ -186,20 +187,20 @@ func (b *backend) enforce(ctx context.Context, req *logical.Request, name string
 // trial makes a credential as role r, called name, would, lets ask see what it
 // can do, and ends it. Whatever comes in between, it is in the ledger like any
 // other. ask is handed a client that logs in with the credential.
-func (b *backend) trial(ctx context.Context, req *logical.Request, name string, c *config, r *role, ask func(*mint, *jira.Client) error) error {
+func (b *backend) trial(ctx context.Context, by ledger.Reader, name string, c *config, r *role, ask func(*mint, *jira.Client) error) error {
 	alike := *r
 	alike.MaxLeases, alike.MaxPerEntity, alike.OnRevoke = 0, 0, onRevokeDelete // nobody works with it
-	m, err := b.draft(ctx, req, name, c, &alike, 0)
+	m, err := b.draft(ctx, by, name, c, &alike, 0)
 	if err != nil {
 		return err
 	}
-	if err := b.placed(ctx, req, func() error { return b.placeTrial(ctx, req, m, c, &alike) }); err != nil {
+	if err := b.placed(ctx, func() error { return b.placeTrial(ctx, m, c, &alike) }); err != nil {
 		return err
 	}
 	defer b.ledger.Over(m.record.ID)
 	token, secret, made, err := b.make(ctx, m)
 	if err != nil {
-		return b.notMinted(ctx, req, m, made, err)
+		return b.notMinted(ctx, m, made, err)
 	}
 	m.record.TokenID = token.ID
 	login := jira.Login{Token: secret, Username: m.record.Username}
@@ -213,7 +214,7 @@ func (b *backend) trial(ctx context.Context, req *logical.Request, name string, 
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	err = errors.Join(err, m.endUnread(ctx, secret))
-	if e := b.end(ctx, b.log(req), req.Storage, m.client, m.record); e != nil {
+	if e := b.end(ctx, b.log(), m.client, m.record); e != nil {
 		b.debt(m.record, e.Error())
 		if owed := b.ledger.Owe(ctx, m.record.ID, m.record.TokenID); owed != nil {
 			e = errors.Join(e, owed)
@@ -225,21 +226,21 @@ func (b *backend) trial(ctx context.Context, req *logical.Request, name string, 
 
 // placeTrial is place where the config is still c: it was read before Jira was
 // asked, and a credential must not be made at a site that is not ours any more.
-func (b *backend) placeTrial(ctx context.Context, req *logical.Request, m *mint, c *config, r *role) error {
+func (b *backend) placeTrial(ctx context.Context, m *mint, c *config, r *role) error {
 	b.resources.RLock()
 	defer b.resources.RUnlock()
-	now, err := b.loadConfig(ctx, req.Storage)
+	now, err := b.loadConfig(ctx)
 	if err != nil {
 		return err
 	}
 	if *now != *c {
 		return retryLater("the config was written meanwhile: try again")
 	}
-	return b.place(ctx, req, m, c, r, nil)
+	return b.place(ctx, m, c, r, nil)
 }
 
 // place writes the intent of m, of whatever type. The caller holds b.resources.
-func (b *backend) place(ctx context.Context, req *logical.Request, m *mint, c *config, r *role, passed []string) error {
+func (b *backend) place(ctx context.Context, m *mint, c *config, r *role, passed []string) error {
 	if r.MaxLeases+r.MaxPerEntity > 0 {
 		if err := b.ledgerIsWhole(); err != nil { // else nobody knows how many there are
 			return err
@@ -248,5 +249,5 @@ func (b *backend) place(ctx context.Context, req *logical.Request, m *mint, c *c
 	if r.CredentialType == credentialTypeUser {
 		return b.enlist(ctx, m, c, r)
 	}
-	return b.takePlace(ctx, req, m, c, r, passed)
+	return b.takePlace(ctx, m, c, r, passed)
 }

@@ -112,7 +112,7 @@ func (b *backend) pathConfig() *framework.Path {
 		Pattern:        "config",
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Fields:         fields,
-		ExistenceCheck: exists(configKey),
+		ExistenceCheck: b.exists(configKey),
 		Operations: b.operations(resource{
 			suffix: "configuration",
 			event:  "config",
@@ -269,8 +269,8 @@ func (c *config) validate() error {
 	return nil
 }
 
-func (b *backend) loadConfig(ctx context.Context, s logical.Storage) (*config, error) {
-	c, err := load[config](ctx, &b.decoded, s, configKey)
+func (b *backend) loadConfig(ctx context.Context) (*config, error) {
+	c, err := load[config](ctx, &b.decoded, b.storage, configKey)
 	if err == nil && c == nil {
 		return nil, mistakef("the engine is not configured yet: write config with the url of Jira")
 	}
@@ -280,7 +280,7 @@ func (b *backend) loadConfig(ctx context.Context, s logical.Storage) (*config, e
 func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	// Made before the first token, the mount's id is in every snapshot that has
 	// to know our tokens again.
-	if _, err := b.mount.get(ctx, &b.decoded, req.Storage); err != nil {
+	if _, err := b.mount.get(ctx, &b.decoded, b.storage); err != nil {
 		return nil, err
 	}
 	var warnings, sent []string
@@ -292,17 +292,17 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		if err := c.validate(); err != nil {
 			return nil, err
 		}
-		if err := b.validateOthers(ctx, req.Storage, c); err != nil {
+		if err := b.validateOthers(ctx, c); err != nil {
 			return nil, err
 		}
 		c.Admin.begun(b.now())
 		if _, err := b.password(ctx, c); err != nil {
 			return nil, err
 		}
-		if sent, err = b.sentTo(ctx, req.Storage, before, c, d); err != nil {
+		if sent, err = b.sentTo(ctx, before, c, d); err != nil {
 			return nil, err
 		}
-		if warnings, err = b.verifyConfig(ctx, req.Storage, before, c, sentCredential(d, stale)); err != nil {
+		if warnings, err = b.verifyConfig(ctx, before, c, sentCredential(d, stale)); err != nil {
 			return nil, err
 		}
 		another := before != nil && !before.Admin.sameUser(&c.Admin)
@@ -315,19 +315,19 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		var moved []string
 		switch {
 		case moves && !c.VerifyConnection:
-			if err := b.nothingToLookUp(ctx, req); err != nil {
+			if err := b.nothingToLookUp(ctx); err != nil {
 				return nil, fmt.Errorf("url cannot be changed: %w", err)
 			}
 		case moves:
-			if moved, err = b.allThere(ctx, req, c); err != nil {
+			if moved, err = b.allThere(ctx, c); err != nil {
 				return nil, fmt.Errorf("url cannot be changed: %w", err)
 			}
 		}
 		return func() (bool, error) {
-			if sent, err = b.sentTo(ctx, req.Storage, before, c, d); err != nil {
+			if sent, err = b.sentTo(ctx, before, c, d); err != nil {
 				return false, err
 			}
-			if err := b.adminIsNoAccount(ctx, req.Storage, c); err != nil {
+			if err := b.adminIsNoAccount(ctx, c); err != nil {
 				return false, err
 			}
 			if another {
@@ -349,9 +349,9 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		b.sites.forgetAdmin()                         // so that a login which Jira had refused is tried again
 	}
 	b.rouse()
-	b.log(req).Info("config written")
+	b.log().Info("config written")
 	if len(sent) > 0 {
-		b.log(req).Warn("stored secrets go to another destination from now on, as the write confirmed", "of", few(sent))
+		b.log().Warn("stored secrets go to another destination from now on, as the write confirmed", "of", few(sent))
 	}
 	return warned(warnings), nil
 }
@@ -371,7 +371,7 @@ func (b *backend) trialAdmin(site *jira.Site, before, c *config, sent bool) (*ji
 
 // verifyConfig asks Jira whether c is right, and takes over into c what it
 // says of itself and of the admin.
-func (b *backend) verifyConfig(ctx context.Context, s logical.Storage, before, c *config, sent bool) (warnings []string, err error) {
+func (b *backend) verifyConfig(ctx context.Context, before, c *config, sent bool) (warnings []string, err error) {
 	if c.TLSSkipVerify {
 		warnings = append(warnings, "tls_skip_verify is set: whoever can get between Vault and Jira can read every token")
 	}
@@ -397,7 +397,7 @@ func (b *backend) verifyConfig(ctx context.Context, s logical.Storage, before, c
 		if _, err := site.Cloud(c.CloudID); err != nil {
 			return nil, mistakef("cloud_id: %v", err)
 		}
-		w, err := b.verifyOrgKey(ctx, s, site, c)
+		w, err := b.verifyOrgKey(ctx, site, c)
 		return append(warnings, w...), err
 	}
 	admin, err := b.trialAdmin(site, before, c, sent)
@@ -483,8 +483,8 @@ func versionOf(ctx context.Context, client *jira.Client) (string, error) {
 
 // adminIsNoAccount refuses an admin who is one of the accounts: a reader
 // would get an administrator's token.
-func (b *backend) adminIsNoAccount(ctx context.Context, s logical.Storage, c *config) error {
-	name, err := b.accountOf(ctx, s, &c.Admin, "")
+func (b *backend) adminIsNoAccount(ctx context.Context, c *config) error {
+	name, err := b.accountOf(ctx, &c.Admin, "")
 	if err != nil {
 		return err
 	}
@@ -494,8 +494,8 @@ func (b *backend) adminIsNoAccount(ctx context.Context, s logical.Storage, c *co
 	return nil
 }
 
-func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	c, err := load[config](ctx, &b.decoded, req.Storage, configKey)
+func (b *backend) readConfig(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	c, err := load[config](ctx, &b.decoded, b.storage, configKey)
 	if err != nil || c == nil {
 		return nil, err
 	}
@@ -525,17 +525,17 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 	})}, nil
 }
 
-func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	accounts, err := req.Storage.List(ctx, accountsPrefix)
+func (b *backend) deleteConfig(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	accounts, err := b.storage.List(ctx, accountsPrefix)
 	if err != nil {
 		return nil, err
 	}
 	accounts = append(accounts, adminAccount)
 	force := forced(d)
-	if err := b.clear(ctx, req, force, accounts...); err != nil {
+	if err := b.clear(ctx, force, accounts...); err != nil {
 		return nil, err
 	}
-	warnings, err := b.removeReleased(ctx, req, force, "", adminAccount, configKey)
+	warnings, err := b.removeReleased(ctx, force, "", adminAccount, configKey)
 	if err != nil {
 		return nil, fmt.Errorf("config cannot be deleted: %w", err)
 	}

@@ -99,7 +99,7 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, d *framew
 	}
 	resp, err := b.issue(ctx, req, d, name)
 	if err != nil { // what is asked for may be none, and he who asks be gone
-		if r, e := load[role](context.WithoutCancel(ctx), &b.decoded, req.Storage, rolesPrefix+name); e == nil && r == nil {
+		if r, e := load[role](context.WithoutCancel(ctx), &b.decoded, b.storage, rolesPrefix+name); e == nil && r == nil {
 			return nil, err
 		}
 	}
@@ -118,27 +118,27 @@ func (b *backend) issue(ctx context.Context, req *logical.Request, d *framework.
 	if err := checkMetadata(req); err != nil {
 		return nil, err
 	}
-	m, token, secret, err := b.mint(ctx, req, name, increment)
+	m, token, secret, err := b.mint(ctx, readerOf(req), name, increment)
 	if err != nil {
 		return nil, err
 	}
 	defer b.ledger.Over(m.record.ID)
 	m.record.TokenID, m.record.Expires = token.ID, ledger.At(token.Expires)
 	if err := m.fit(token, b.now()); err != nil {
-		return nil, b.takeBack(ctx, req, m, secret, err)
+		return nil, b.takeBack(ctx, m, secret, err)
 	}
 	if err := b.ledger.Issue(ctx, m.record, m.ttl); err != nil {
 		if state := (*ledger.StateError)(nil); errors.As(err, &state) {
 			err = retryLater("this credential was given up while it was made: read again")
 		}
-		return nil, b.takeBack(ctx, req, m, secret, err)
+		return nil, b.takeBack(ctx, m, secret, err)
 	}
 	if ctx.Err() != nil {
-		return nil, b.takeBack(ctx, req, m, secret, fmt.Errorf("the reader is gone: %w", context.Cause(ctx)))
+		return nil, b.takeBack(ctx, m, secret, fmt.Errorf("the reader is gone: %w", context.Cause(ctx)))
 	}
 	l := m.lease()
 	kept := l.encode() // its values go into the log and the answer as they are, which saves a tenth of what a mint allocates
-	b.log(req).Info("token issued", "role", kept["role"], "account", kept["account"], "token_id", kept["token_id"], "token_name", kept["token_name"], "request_id", m.record.Reader.RequestID)
+	b.log().Info("token issued", "role", kept["role"], "account", kept["account"], "token_id", kept["token_id"], "token_name", kept["token_name"], "request_id", m.record.Reader.RequestID)
 	b.eventOf(eventCreate, req.Path, m.record, nil, "request_id", m.record.Reader.RequestID)
 	revocable, renewable := true, true
 	if l.Type == credentialTypeOAuth2 {

@@ -128,7 +128,7 @@ func (b *backend) pathRoles() *framework.Path {
 		Pattern:        "roles/(?P<name>[^/]+)",
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Fields:         fields,
-		ExistenceCheck: exists(rolesPrefix),
+		ExistenceCheck: b.exists(rolesPrefix),
 		Operations: b.operations(resource{
 			suffix: "role",
 			event:  "role",
@@ -286,8 +286,8 @@ func (b *backend) terms(r *role, maxTokenDays int, increment time.Duration) (ter
 }
 
 // maxTokenDays is the config's, or its default where there is no config yet.
-func (b *backend) maxTokenDays(ctx context.Context, s logical.Storage) (int, error) {
-	c, err := load[config](ctx, &b.decoded, s, configKey)
+func (b *backend) maxTokenDays(ctx context.Context) (int, error) {
+	c, err := load[config](ctx, &b.decoded, b.storage, configKey)
 	if err != nil {
 		return 0, err
 	}
@@ -297,8 +297,8 @@ func (b *backend) maxTokenDays(ctx context.Context, s logical.Storage) (int, err
 	return c.MaxTokenDays, nil
 }
 
-func (b *backend) loadRole(ctx context.Context, s logical.Storage, name string) (*role, error) {
-	r, err := load[role](ctx, &b.decoded, s, rolesPrefix+name)
+func (b *backend) loadRole(ctx context.Context, name string) (*role, error) {
+	r, err := load[role](ctx, &b.decoded, b.storage, rolesPrefix+name)
 	if err == nil && r == nil {
 		return nil, mistakef("there is no role %q", name)
 	}
@@ -306,14 +306,14 @@ func (b *backend) loadRole(ctx context.Context, s logical.Storage, name string) 
 }
 
 // rolesOf returns the names of the roles that name an account.
-func (b *backend) rolesOf(ctx context.Context, s logical.Storage, account string) ([]string, error) {
-	names, err := s.List(ctx, rolesPrefix)
+func (b *backend) rolesOf(ctx context.Context, account string) ([]string, error) {
+	names, err := b.storage.List(ctx, rolesPrefix)
 	if err != nil {
 		return nil, err
 	}
 	var of []string
 	for _, name := range names {
-		r, err := load[role](ctx, &b.decoded, s, rolesPrefix+name)
+		r, err := load[role](ctx, &b.decoded, b.storage, rolesPrefix+name)
 		if err != nil {
 			return nil, err
 		}
@@ -341,7 +341,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 		if err := r.update(fields{d, before == nil}); err != nil {
 			return nil, err
 		}
-		if longest, err = b.maxTokenDays(ctx, req.Storage); err != nil {
+		if longest, err = b.maxTokenDays(ctx); err != nil {
 			return nil, err
 		}
 		if err := r.validate(longest); err != nil {
@@ -351,23 +351,23 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 		if r.CredentialType == credentialTypeUser {
 			changed := before == nil || !reflect.DeepEqual(before.userScope, r.userScope)
 			if changed || asked {
-				if warnings, err = b.verifyUsers(ctx, req, name, r, verify, before == nil || !before.givesTheSame(r)); err != nil {
+				if warnings, err = b.verifyUsers(ctx, readerOf(req), name, r, verify, before == nil || !before.givesTheSame(r)); err != nil {
 					return nil, err
 				}
 			}
 		}
 		if r.EnforcePermissions {
-			if err := b.enforce(ctx, req, name, r); err != nil {
+			if err := b.enforce(ctx, readerOf(req), name, r); err != nil {
 				return nil, err
 			}
 		}
-		return func() (bool, error) { return true, b.accountsAreThere(ctx, req.Storage, name, r) }, nil
+		return func() (bool, error) { return true, b.accountsAreThere(ctx, name, r) }, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	b.reviewSoon()
-	b.log(req).Info("role written", "role", name, "credential_type", written.CredentialType, "accounts", written.Accounts)
+	b.log().Info("role written", "role", name, "credential_type", written.CredentialType, "accounts", written.Accounts)
 	_, more, err := b.terms(written, longest, 0)
 	return warned(append(warnings, more...)), err
 }
@@ -382,13 +382,13 @@ func accountTypeFor(credentialType string) string {
 
 // accountsAreThere refuses role r, called name, where one of its accounts is not there, or
 // not for it. The caller holds b.resources.
-func (b *backend) accountsAreThere(ctx context.Context, s logical.Storage, name string, r *role) error {
+func (b *backend) accountsAreThere(ctx context.Context, name string, r *role) error {
 	want := accountTypeFor(r.CredentialType)
 	for _, account := range r.Accounts {
 		if err := checkName("an account", account); err != nil {
 			return err
 		}
-		a, err := b.loadAccount(ctx, s, account)
+		a, err := b.loadAccount(ctx, account)
 		if err != nil {
 			return fmt.Errorf("accounts: %w", err)
 		}
@@ -410,8 +410,8 @@ func (b *backend) accountsAreThere(ctx context.Context, s logical.Storage, name 
 
 // verifyUsers finds out whether throw-away users of role name can be made, and
 // what they may do. given tells that they are given something else than before.
-func (b *backend) verifyUsers(ctx context.Context, req *logical.Request, name string, r *role, verify, given bool) (warnings []string, err error) {
-	c, err := b.loadConfig(ctx, req.Storage)
+func (b *backend) verifyUsers(ctx context.Context, by ledger.Reader, name string, r *role, verify, given bool) (warnings []string, err error) {
+	c, err := b.loadConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -433,19 +433,19 @@ func (b *backend) verifyUsers(ctx context.Context, req *logical.Request, name st
 	if !verify {
 		return []string{"verify is false: whether users can be made, whether the groups are there, and whether they administer Jira was not looked at"}, nil
 	}
-	return nil, b.probe(ctx, req, name, r, c)
+	return nil, b.probe(ctx, by, name, r, c)
 }
 
-func (b *backend) readRole(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) readRole(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name, err := nameIn(d, "a role")
 	if err != nil {
 		return nil, err
 	}
-	r, err := load[role](ctx, &b.decoded, req.Storage, rolesPrefix+name)
+	r, err := load[role](ctx, &b.decoded, b.storage, rolesPrefix+name)
 	if err != nil || r == nil {
 		return nil, err
 	}
-	longest, err := b.maxTokenDays(ctx, req.Storage)
+	longest, err := b.maxTokenDays(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -453,7 +453,7 @@ func (b *backend) readRole(ctx context.Context, req *logical.Request, d *framewo
 	if err != nil {
 		return nil, err
 	}
-	found, at, err := b.finding(ctx, req.Storage, func(v *review) map[string]string { return v.Roles }, name)
+	found, at, err := b.finding(ctx, func(v *review) map[string]string { return v.Roles }, name)
 	if err != nil {
 		return nil, err
 	}
@@ -485,8 +485,8 @@ func (b *backend) readRole(ctx context.Context, req *logical.Request, d *framewo
 	}}, nil
 }
 
-func (b *backend) listRoles(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	return list(ctx, &b.decoded, req.Storage, rolesPrefix, func(_ string, r *role) map[string]any {
+func (b *backend) listRoles(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	return list(ctx, &b.decoded, b.storage, rolesPrefix, func(_ string, r *role) map[string]any {
 		return map[string]any{
 			"credential_type": r.CredentialType,
 			"accounts":        r.Accounts,
@@ -497,7 +497,7 @@ func (b *backend) listRoles(ctx context.Context, req *logical.Request, _ *framew
 	})
 }
 
-func (b *backend) deleteRole(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) deleteRole(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name, err := nameIn(d, "a role")
 	if err != nil {
 		return nil, err
@@ -505,5 +505,5 @@ func (b *backend) deleteRole(ctx context.Context, req *logical.Request, d *frame
 	b.resources.Lock()
 	defer b.resources.Unlock()
 	defer b.reviewSoon()
-	return nil, remove(ctx, &b.decoded, req.Storage, rolesPrefix+name)
+	return nil, remove(ctx, &b.decoded, b.storage, rolesPrefix+name)
 }

@@ -41,14 +41,14 @@ config's overlap is over.
 
 Rotated before it is finished, or interrupted, it goes on from where it was.
 `, nil, func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-		c, err := b.loadConfig(ctx, req.Storage)
+		c, err := b.loadConfig(ctx)
 		if err != nil {
 			return nil, err
 		}
 		if c.cloud() {
 			return nil, mistakef("no documented call rotates an organisation's API key: make another one in Atlassian's administration, and write it to config as token")
 		}
-		warnings, err := b.rotate(ctx, req, &keeper{b: b, name: adminAccount, account: adminAccount})
+		warnings, err := b.rotate(ctx, readerOf(req), &keeper{b: b, name: adminAccount, account: adminAccount})
 		return warned(warnings), err
 	})
 }
@@ -68,7 +68,7 @@ A client secret, of type=oauth2, cannot be rotated by any documented call.
 		if err != nil {
 			return nil, err
 		}
-		a, err := b.loadAccount(ctx, req.Storage, name)
+		a, err := b.loadAccount(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +78,7 @@ A client secret, of type=oauth2, cannot be rotated by any documented call.
 		case accountTypeAPIToken:
 			return nil, mistakef("account %q has no credential of its own: its API tokens are made with the config's token", name)
 		}
-		warnings, err := b.rotate(ctx, req, &keeper{b: b, name: name, account: name})
+		warnings, err := b.rotate(ctx, readerOf(req), &keeper{b: b, name: name, account: name})
 		return warned(warnings), err
 	})
 }
@@ -94,10 +94,10 @@ on working until the role's overlap is over.
 		if err != nil {
 			return nil, err
 		}
-		if _, err := b.loadStaticRole(ctx, req.Storage, name); err != nil {
+		if _, err := b.loadStaticRole(ctx, name); err != nil {
 			return nil, err
 		}
-		warnings, err := b.rotate(ctx, req, &keeper{b: b, name: staticName(name), role: name})
+		warnings, err := b.rotate(ctx, readerOf(req), &keeper{b: b, name: staticName(name), role: name})
 		return warned(warnings), err
 	})
 }

@@ -36,7 +36,7 @@ func (b *backend) pathStaticRoles() *framework.Path {
 		Pattern:        "static-roles/(?P<name>[^/]+)",
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Fields:         fields,
-		ExistenceCheck: exists(staticRolesPrefix),
+		ExistenceCheck: b.exists(staticRolesPrefix),
 		Operations: b.operations(resource{
 			suffix: "static-role",
 			event:  "static-role",
@@ -110,8 +110,8 @@ func (b *backend) pathStaticCreds() *framework.Path {
 	}
 }
 
-func (b *backend) loadStaticRole(ctx context.Context, s logical.Storage, name string) (*staticRole, error) {
-	r, err := load[staticRole](ctx, &b.decoded, s, staticRolesPrefix+name)
+func (b *backend) loadStaticRole(ctx context.Context, name string) (*staticRole, error) {
+	r, err := load[staticRole](ctx, &b.decoded, b.storage, staticRolesPrefix+name)
 	if err == nil && r == nil {
 		return nil, mistakef("there is no static role %q", name)
 	}
@@ -129,7 +129,7 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 		return nil, err
 	}
 	isNew := false
-	have, err := load[staticRole](ctx, &b.decoded, req.Storage, staticRolesPrefix+name)
+	have, err := load[staticRole](ctx, &b.decoded, b.storage, staticRolesPrefix+name)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 		if err := r.schedule.validate(); err != nil {
 			return nil, err
 		}
-		longest, err := b.maxTokenDays(ctx, req.Storage)
+		longest, err := b.maxTokenDays(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -166,7 +166,7 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 			return nil, mistakef("rotation_period and overlap together are longer than a token can live, which is max_token_days of the config: %d", longest)
 		}
 		return func() (bool, error) {
-			a, err := b.loadAccount(ctx, req.Storage, r.Account)
+			a, err := b.loadAccount(ctx, r.Account)
 			if err != nil {
 				return false, err
 			}
@@ -183,43 +183,43 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.loadStaticRole(ctx, req.Storage, name)
+	r, err := b.loadStaticRole(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	var warnings []string
 	if r.Token == "" {
-		warnings, err = rotate(ctx, req, &keeper{b: b, name: staticName(name), role: name})
+		warnings, err = rotate(ctx, readerOf(req), &keeper{b: b, name: staticName(name), role: name})
 	}
 	if err != nil {
 		if isNew { // nothing is left of a write that failed; what may be made is in the ledger
-			if e := b.dropStaticRole(ctx, req.Storage, name); e != nil {
+			if e := b.dropStaticRole(ctx, name); e != nil {
 				err = errors.Join(err, e)
 			}
 		}
 		return nil, err
 	}
 	b.rotations.rouse()
-	b.log(req).Info("static role written", "static_role", name, "account", r.Account)
+	b.log().Info("static role written", "static_role", name, "account", r.Account)
 	return warned(warnings), nil
 }
 
 // dropStaticRole removes a static role. The tokens that were its are ended by
 // whoever next sees that nobody keeps them.
-func (b *backend) dropStaticRole(ctx context.Context, s logical.Storage, name string) error {
+func (b *backend) dropStaticRole(ctx context.Context, name string) error {
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	b.resources.Lock()
 	defer b.resources.Unlock()
-	return remove(ctx, &b.decoded, s, staticRolesPrefix+name)
+	return remove(ctx, &b.decoded, b.storage, staticRolesPrefix+name)
 }
 
-func (b *backend) deleteStaticRole(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) deleteStaticRole(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name, err := nameIn(d, "a static role")
 	if err != nil {
 		return nil, err
 	}
-	r, err := load[staticRole](ctx, &b.decoded, req.Storage, staticRolesPrefix+name)
+	r, err := load[staticRole](ctx, &b.decoded, b.storage, staticRolesPrefix+name)
 	if err != nil || r == nil {
 		return nil, err
 	}
@@ -229,7 +229,7 @@ func (b *backend) deleteStaticRole(ctx context.Context, req *logical.Request, d 
 	if !b.rotations.begin(staticName(name)) {
 		return nil, retryLater("it is being rotated this moment: try again")
 	}
-	err = b.dropStaticRole(ctx, req.Storage, name)
+	err = b.dropStaticRole(ctx, name)
 	b.rotations.end(staticName(name))
 	if err != nil {
 		return nil, err
@@ -238,19 +238,19 @@ func (b *backend) deleteStaticRole(ctx context.Context, req *logical.Request, d 
 	if err := b.tendRecords(ctx, r.Account); err != nil {
 		return nil, err
 	}
-	b.settleAccounts(ctx, req, false, r.Account)
+	b.settleAccounts(ctx, false, r.Account)
 	if left := len(b.ledger.Page(ledger.Filter{Account: r.Account, Role: staticName(name)}, "", mostPage)); left > 0 {
 		return warned([]string{fmt.Sprintf("%d tokens of it are not proven gone from Jira yet: the engine goes on trying", left)}), nil
 	}
 	return nil, nil
 }
 
-func (b *backend) readStaticRole(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) readStaticRole(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name, err := nameIn(d, "a static role")
 	if err != nil {
 		return nil, err
 	}
-	r, err := load[staticRole](ctx, &b.decoded, req.Storage, staticRolesPrefix+name)
+	r, err := load[staticRole](ctx, &b.decoded, b.storage, staticRolesPrefix+name)
 	if err != nil || r == nil {
 		return nil, err
 	}
@@ -259,33 +259,33 @@ func (b *backend) readStaticRole(ctx context.Context, req *logical.Request, d *f
 	return &logical.Response{Data: data}, nil
 }
 
-func (b *backend) listStaticRoles(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	return list(ctx, &b.decoded, req.Storage, staticRolesPrefix, func(name string, r *staticRole) map[string]any {
+func (b *backend) listStaticRoles(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	return list(ctx, &b.decoded, b.storage, staticRolesPrefix, func(name string, r *staticRole) map[string]any {
 		data := b.rotationData(&r.schedule, &r.rotated, staticName(name))
 		return map[string]any{"account": r.Account, "last_rotated": data["last_rotated"], "next_rotation": data["next_rotation"]}
 	})
 }
 
-func (b *backend) readStaticCreds(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) readStaticCreds(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	name, err := nameIn(d, "a static role")
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.loadStaticRole(ctx, req.Storage, name)
+	r, err := b.loadStaticRole(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	if r.Token == "" {
 		return nil, retryLater(fmt.Sprintf("static role %q has no token yet: read it, last_error tells why", name))
 	}
-	a, err := b.loadAccount(ctx, req.Storage, r.Account)
+	a, err := b.loadAccount(ctx, r.Account)
 	if err != nil {
 		return nil, err
 	}
 	if err := a.mayBeUsedBy(r.Account, staticName(name)); err != nil {
 		return nil, err
 	}
-	c, err := b.loadConfig(ctx, req.Storage)
+	c, err := b.loadConfig(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -83,14 +83,14 @@ type check struct {
 
 // works asks Jira whether what account name logs in with works, unless it was asked of
 // late.
-func (b *backend) works(ctx context.Context, s logical.Storage, name string, a *account) error {
+func (b *backend) works(ctx context.Context, name string, a *account) error {
 	b.checks.mu.Lock()
 	last, ok := b.checks.found[name]
 	b.checks.mu.Unlock()
 	if ok && last.credential == a.credential && time.Since(last.at) < statusRest || ok && a.Type == accountTypeOAuth2 {
 		return last.err
 	}
-	client, err := b.client(ctx, s, name)
+	client, err := b.client(ctx, name)
 	if err == nil {
 		switch a.Type {
 		case accountTypeOAuth2: // to ask would cost an access token: the last read tells
@@ -146,12 +146,12 @@ func (r *report) wrong(format string, a ...any) {
 	r.reasons = append(r.reasons, fmt.Sprintf(format, a...))
 }
 
-func (b *backend) readStatus(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	c, err := b.loadConfig(ctx, req.Storage)
+func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	c, err := b.loadConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
-	accounts, err := b.allAccounts(ctx, req.Storage)
+	accounts, err := b.allAccounts(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -160,8 +160,8 @@ func (b *backend) readStatus(ctx context.Context, req *logical.Request, _ *frame
 	defer cancel()
 	// Jira first, so that no credential is blamed for what is Jira's.
 	running := b.statusOfJira(asking, r, c)
-	b.statusOfCredentials(asking, req, r, c, accounts, running)
-	if err := b.statusOfRoom(ctx, req, r, accounts); err != nil {
+	b.statusOfCredentials(asking, r, c, accounts, running)
+	if err := b.statusOfRoom(ctx, r, accounts); err != nil {
 		return nil, err
 	}
 	b.statusOfLedger(ctx, r, running)
@@ -222,7 +222,7 @@ func (b *backend) statusOfJira(ctx context.Context, r *report, c *config) bool {
 }
 
 // statusOfCredentials tells which of what the engine logs in with works.
-func (b *backend) statusOfCredentials(ctx context.Context, req *logical.Request, r *report, c *config, accounts map[string]*account, running bool) {
+func (b *backend) statusOfCredentials(ctx context.Context, r *report, c *config, accounts map[string]*account, running bool) {
 	all := maps.Clone(accounts)
 	if c.Admin.kind() != "" && !c.cloud() {
 		all[adminAccount] = c.adminAsAccount()
@@ -231,8 +231,8 @@ func (b *backend) statusOfCredentials(ctx context.Context, req *logical.Request,
 	var calls sync.WaitGroup
 	for name, a := range all {
 		calls.Go(func() {
-			err := b.guard(b.log(req), func() error {
-				one := b.statusOfCredential(ctx, req, r, name, a, running)
+			err := b.guard(b.log(), func() error {
+				one := b.statusOfCredential(ctx, r, name, a, running)
 				r.mu.Lock()
 				defer r.mu.Unlock()
 				told[name] = one
@@ -248,12 +248,12 @@ func (b *backend) statusOfCredentials(ctx context.Context, req *logical.Request,
 }
 
 // statusOfCredential tells whether what account name logs in with works.
-func (b *backend) statusOfCredential(ctx context.Context, req *logical.Request, r *report, name string, a *account, running bool) map[string]any {
+func (b *backend) statusOfCredential(ctx context.Context, r *report, name string, a *account, running bool) map[string]any {
 	what := fmt.Sprintf("account %q", name)
 	if name == adminAccount {
 		what = "the config's admin"
 	}
-	err := b.works(ctx, req.Storage, name, a)
+	err := b.works(ctx, name, a)
 	why := ""
 	if err != nil {
 		why = err.Error()
@@ -282,7 +282,7 @@ func (b *backend) statusOfCredential(ctx context.Context, req *logical.Request, 
 }
 
 // statusOfRoom tells how much more accounts and roles can hold.
-func (b *backend) statusOfRoom(ctx context.Context, req *logical.Request, r *report, accounts map[string]*account) error {
+func (b *backend) statusOfRoom(ctx context.Context, r *report, accounts map[string]*account) error {
 	told := map[string]any{}
 	r.data["room"] = told
 	for name, a := range accounts {
@@ -292,12 +292,12 @@ func (b *backend) statusOfRoom(ctx context.Context, req *logical.Request, r *rep
 			r.wrong("account %q is full: end leases, add accounts to its roles, or raise max_tokens with Jira's own cap", name)
 		}
 	}
-	names, err := req.Storage.List(ctx, rolesPrefix)
+	names, err := b.storage.List(ctx, rolesPrefix)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		one, err := load[role](ctx, &b.decoded, req.Storage, rolesPrefix+name)
+		one, err := load[role](ctx, &b.decoded, b.storage, rolesPrefix+name)
 		if err != nil {
 			return err
 		}
@@ -310,7 +310,7 @@ func (b *backend) statusOfRoom(ctx context.Context, req *logical.Request, r *rep
 			r.wrong("role %q has all the %d leases that it may: end some, or raise max_leases", name, one.MaxLeases)
 		}
 	}
-	static, err := req.Storage.List(ctx, staticRolesPrefix)
+	static, err := b.storage.List(ctx, staticRolesPrefix)
 	if err != nil {
 		return err
 	}

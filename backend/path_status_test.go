@@ -274,7 +274,7 @@ func TestMetrics(t *testing.T) {
 			posts++
 		}
 	}
-	_ = e.guard(e.ownLog(), func() error { panic("on purpose") })
+	_ = e.guard(e.backend.log(), func() error { panic("on purpose") })
 	for _, tt := range []struct {
 		name   string
 		labels []string

@@ -139,7 +139,7 @@ func (b *backend) pathAutoTidy() *framework.Path {
 		Pattern:        "config/auto-tidy",
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Fields:         fields,
-		ExistenceCheck: exists(autoTidyKey),
+		ExistenceCheck: b.exists(autoTidyKey),
 		Operations: b.operations(resource{
 			suffix: "auto-tidy-configuration",
 			event:  "auto-tidy",
@@ -220,7 +220,7 @@ func (b *backend) writeTidy(ctx context.Context, req *logical.Request, d *framew
 	}
 	var named []string
 	change(f, "accounts", &named)
-	accounts, err := b.tidyAccounts(ctx, req.Storage, trimmed(named))
+	accounts, err := b.tidyAccounts(ctx, trimmed(named))
 	if err != nil {
 		return nil, err
 	}
@@ -294,16 +294,16 @@ func (b *backend) writeAutoTidy(ctx context.Context, req *logical.Request, d *fr
 	})
 }
 
-func (b *backend) readAutoTidy(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	a, err := load[autoTidy](ctx, &b.decoded, req.Storage, autoTidyKey)
+func (b *backend) readAutoTidy(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	a, err := load[autoTidy](ctx, &b.decoded, b.storage, autoTidyKey)
 	if err != nil || a == nil {
 		return nil, err
 	}
 	return &logical.Response{Data: a.data()}, nil
 }
 
-func (b *backend) deleteAutoTidy(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	return nil, remove(ctx, &b.decoded, req.Storage, autoTidyKey)
+func (b *backend) deleteAutoTidy(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	return nil, remove(ctx, &b.decoded, b.storage, autoTidyKey)
 }
 
 // pathRotateMountID is for copies of a Vault.
@@ -340,12 +340,12 @@ former id, and is neither known nor listed, is an orphan, which no automatic tid
 	}
 }
 
-func (b *backend) rotateMountID(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	was, id, err := b.mount.rotate(ctx, &b.decoded, req.Storage)
+func (b *backend) rotateMountID(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	was, id, err := b.mount.rotate(ctx, &b.decoded, b.storage)
 	if err != nil {
 		return nil, err
 	}
-	b.log(req).Info("the mount has another id", "mount_id", id)
+	b.log().Info("the mount has another id", "mount_id", id)
 	return &logical.Response{Data: map[string]any{"mount_id": id}, Warnings: []string{
 		fmt.Sprintf("If the original of this Vault still uses the id %s, add it to other_mount_ids of the config now: until then its new tokens are orphans here.", was),
 	}}, nil

@@ -217,7 +217,7 @@ func (b *backend) deleteToken(ctx context.Context, req *logical.Request, d *fram
 	id, _ := d.Raw["id"].(string) // as the path's pattern caught it
 	r, err := b.recordIn(ctx, d)
 	damaged := slices.IndexFunc(b.ledger.Damaged(), func(one ledger.Damaged) bool { return one.ID == id })
-	log := b.log(req).With("id", id, "by", readerOf(req).DisplayName)
+	log := b.log().With("id", id, "by", readerOf(req).DisplayName)
 	switch {
 	case damaged >= 0 && !forced(d):
 		return nil, err
@@ -245,14 +245,14 @@ func (b *backend) deleteToken(ctx context.Context, req *logical.Request, d *fram
 	return nil, nil
 }
 
-func (b *backend) readToken(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) readToken(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	r, err := b.recordIn(ctx, d)
 	if err != nil || r == nil {
 		return nil, err
 	}
 	resp := &logical.Response{Data: recordData(r)}
 	if live, _ := d.Get("live").(bool); live {
-		if err := b.live(ctx, req, r, resp); err != nil {
+		if err := b.live(ctx, r, resp); err != nil {
 			resp.AddWarning(fmt.Sprintf("Jira could not be asked: %v", err))
 		}
 	}
@@ -260,11 +260,11 @@ func (b *backend) readToken(ctx context.Context, req *logical.Request, d *framew
 }
 
 // live asks Jira about the credential of r, and adds to resp what it says.
-func (b *backend) live(ctx context.Context, req *logical.Request, r *ledger.Record, resp *logical.Response) error {
+func (b *backend) live(ctx context.Context, r *ledger.Record, resp *logical.Response) error {
 	if r.Type == credentialTypeOAuth2 {
 		return mistakef("it does not list access tokens")
 	}
-	client, err := b.client(ctx, req.Storage, r.Account)
+	client, err := b.client(ctx, r.Account)
 	if err != nil {
 		return err
 	}
@@ -308,7 +308,7 @@ func (b *backend) revokeToken(ctx context.Context, req *logical.Request, d *fram
 	case r.NeverIssued():
 		return nil, mistakef("nobody holds it: the engine asks Jira whether it is there, and ends it")
 	}
-	log := b.log(req).With("id", r.ID, "role", r.Role, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name)
+	log := b.log().With("id", r.ID, "role", r.Role, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name)
 	recall := b.ledger.Recall
 	if isRetired(r.Account) { // whose login is kept for no lease's sake
 		recall = func(ctx context.Context, id string, wait time.Duration) error {
@@ -321,7 +321,7 @@ func (b *backend) revokeToken(ctx context.Context, req *logical.Request, d *fram
 		return nil, err
 	}
 	r.Recalled = !isRetired(r.Account)
-	if err := b.endNow(ctx, log, req.Storage, r); err != nil {
+	if err := b.endNow(ctx, log, r); err != nil {
 		log.Warn("a token could not be revoked", "error", err)
 		b.debt(r, err.Error())
 		b.eventOf(eventRevoke, req.Path, r, err)
@@ -379,7 +379,7 @@ func (b *backend) listTokens(ctx context.Context, req *logical.Request, d *frame
 	if err := b.ledgerIsWhole(); err != nil {
 		return nil, err
 	}
-	used := b.uses(req)
+	used := b.uses()
 	infos := map[string]any{}
 	var ids []string
 	next := ""
@@ -447,7 +447,7 @@ func (b *backend) readAll(ctx context.Context, ids []string) ([]*ledger.Record, 
 	for range min(readsAtOnce, len(ids)) {
 		all.Go(func() {
 			for i := int(next.Add(1)) - 1; i < len(ids) && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
-				failed[i] = b.guard(b.ownLog(), func() (err error) {
+				failed[i] = b.guard(b.log(), func() (err error) {
 					if records[i], err = b.ledger.Read(ctx, ids[i]); errors.Is(err, ledger.ErrMissing) || errors.Is(err, ledger.ErrUnreadable) {
 						return nil
 					}
@@ -484,7 +484,7 @@ func (b *backend) matches(ctx context.Context, w *wanted, r *ledger.Record, used
 
 // uses tells when Jira has last seen a token, zero if never, and whether that is known.
 // Each account is asked once.
-func (b *backend) uses(req *logical.Request) func(context.Context, *ledger.Record) (time.Time, bool, error) {
+func (b *backend) uses() func(context.Context, *ledger.Record) (time.Time, bool, error) {
 	lists := map[string][]jira.Token{}
 	return func(ctx context.Context, r *ledger.Record) (time.Time, bool, error) {
 		if r.Type != "" { // of which Jira does not tell
@@ -492,7 +492,7 @@ func (b *backend) uses(req *logical.Request) func(context.Context, *ledger.Recor
 		}
 		list, ok := lists[r.Account]
 		if !ok {
-			client, err := b.client(ctx, req.Storage, r.Account)
+			client, err := b.client(ctx, r.Account)
 			if err != nil {
 				return time.Time{}, false, err
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira/jiratest"
+	"vault-plugin-secrets-jira/backend/ledger"
 )
 
 // pool is an engine whose role "pooled" has so many accounts, with all there is
@@ -36,7 +37,7 @@ func pool(t *testing.T, accounts int, password bool) *engine {
 	e.jira.ResetCalls()
 	t.Cleanup(func() { // by force, whatever the test has issued
 		e.jira.ClearFaults()
-		if err := e.clear(context.Background(), &logical.Request{Storage: e.storage}, true, names...); err != nil {
+		if err := e.clear(context.Background(), true, names...); err != nil {
 			t.Error(err)
 		}
 		e.nothingHeld()
@@ -303,6 +304,6 @@ func TestALargePool(t *testing.T) {
 // A role that has no other account left, for it was written anew, says so.
 func TestAPoolThatShrinks(t *testing.T) {
 	e := configured(t, jiratest.Options{})
-	_, err := e.intend(t.Context(), &logical.Request{Storage: e.storage, MountPoint: "jira/"}, "readonly", 0, []string{"ci-bot"})
+	_, err := e.intend(t.Context(), ledger.Reader{}, "readonly", 0, []string{"ci-bot"})
 	e.failed(400, nil, coded(err), "no other account")
 }

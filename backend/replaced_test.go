@@ -28,7 +28,7 @@ func TestADeclarativeToolUndoesNoRotation(t *testing.T) {
 				}
 				stored := func() *credential {
 					t.Helper()
-					a, err := e.loginOf(t.Context(), e.storage, name)
+					a, err := e.loginOf(t.Context(), name)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -124,13 +124,13 @@ func TestTheNextTokenIsWritten(t *testing.T) {
 	e.jira.Fault(jiratest.Fault{Method: "GET", Path: "/rest/api/2/myself", Do: jiratest.LoseCall})
 	e.refuse503(t, "rotate-account/ci-bot")
 	e.jira.ClearFaults()
-	a, err := e.loadAccount(t.Context(), e.storage, "ci-bot")
+	a, err := e.loadAccount(t.Context(), "ci-bot")
 	if err != nil || a.Next == "" {
 		t.Fatalf("there is no next token: %v", err)
 	}
 	next := a.Next
 	e.write("accounts/ci-bot", map[string]any{"token": next})
-	if a, err = e.loadAccount(t.Context(), e.storage, "ci-bot"); err != nil || a.Next != next || a.Token == next {
+	if a, err = e.loadAccount(t.Context(), "ci-bot"); err != nil || a.Next != next || a.Token == next {
 		t.Errorf("the account has %+v: %v", a, err)
 	}
 	e.pass(time.Hour)

@@ -95,7 +95,7 @@ func (b *backend) listing(suffix, what string, forward bool, list framework.Oper
 // nil where nothing is stored yet.
 func revise[T any](ctx context.Context, b *backend, req *logical.Request, key, what string, change func(v, before *T) (agrees func() (bool, error), err error)) error {
 	for range mostRevisions {
-		before, err := load[T](ctx, &b.decoded, req.Storage, key)
+		before, err := load[T](ctx, &b.decoded, b.storage, key)
 		if err != nil {
 			return err
 		}
@@ -110,8 +110,8 @@ func revise[T any](ctx context.Context, b *backend, req *logical.Request, key, w
 		if err != nil {
 			return err
 		}
-		stored, err := b.storeRevised(ctx, req.Storage, key, v, agrees, func() (bool, error) {
-			now, err := load[T](ctx, &b.decoded, req.Storage, key)
+		stored, err := b.storeRevised(ctx, key, v, agrees, func() (bool, error) {
+			now, err := load[T](ctx, &b.decoded, b.storage, key)
 			return err == nil && (now == nil) == (before == nil) && (now == nil || reflect.DeepEqual(now, before)), err
 		})
 		if err != nil || stored {
@@ -126,7 +126,7 @@ const mostRevisions = 20
 
 // storeRevised stores v if every one of conditions holds, and nobody can
 // change that in between.
-func (b *backend) storeRevised(ctx context.Context, s logical.Storage, key string, v any, conditions ...func() (bool, error)) (bool, error) {
+func (b *backend) storeRevised(ctx context.Context, key string, v any, conditions ...func() (bool, error)) (bool, error) {
 	b.resources.Lock()
 	defer b.resources.Unlock()
 	for _, holds := range conditions {
@@ -134,7 +134,7 @@ func (b *backend) storeRevised(ctx context.Context, s logical.Storage, key strin
 			return false, err
 		}
 	}
-	return true, store(ctx, s, key, v)
+	return true, store(ctx, b.storage, key, v)
 }
 
 // forceField is the schema of force, of a delete, and of a write of a credential.
@@ -149,8 +149,8 @@ func forceField() *framework.FieldSchema {
 // exists tells Vault whether a write creates or updates what lies under
 // prefix and the request's name. A name that cannot be stored is left for the
 // write to refuse.
-func exists(prefix string) framework.ExistenceFunc {
-	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
+func (b *backend) exists(prefix string) framework.ExistenceFunc {
+	return func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (bool, error) {
 		key := prefix
 		if d.Schema["name"] != nil {
 			name, err := nameIn(d, "it")
@@ -159,7 +159,7 @@ func exists(prefix string) framework.ExistenceFunc {
 			}
 			key += name
 		}
-		entry, err := req.Storage.Get(ctx, key)
+		entry, err := b.storage.Get(ctx, key)
 		return entry != nil, err
 	}
 }

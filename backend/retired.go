@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -48,7 +46,7 @@ func unretired(account string) string {
 // A crash after the first write leaves a retired account that looks after none,
 // which is removed within a minute; one in between leaves some of the records with the
 // account, for another delete.
-func (b *backend) retire(ctx context.Context, s logical.Storage, name string, ids []string) (string, error) {
+func (b *backend) retire(ctx context.Context, name string, ids []string) (string, error) {
 	if err := b.ledgerIsWhole(); err != nil {
 		return "", err
 	}
@@ -58,16 +56,16 @@ func (b *backend) retire(ctx context.Context, s logical.Storage, name string, id
 	if b.ledger.Minting(name) {
 		return "", retryLater(fmt.Sprintf("a token is being made for account %q this moment: try again", name))
 	}
-	c, err := b.loadConfig(ctx, s)
+	c, err := b.loadConfig(ctx)
 	if err != nil {
 		return "", err
 	}
-	a, err := b.loginOf(ctx, s, name)
+	a, err := b.loginOf(ctx, name)
 	if err != nil {
 		return "", err
 	}
 	to := name + retiredMark + ledger.NewID()
-	if err := store(ctx, s, retiredPrefix+to, retired{*c, *a}); err != nil {
+	if err := store(ctx, b.storage, retiredPrefix+to, retired{*c, *a}); err != nil {
 		return "", err
 	}
 	for _, id := range ids {
@@ -83,8 +81,8 @@ func (b *backend) retire(ctx context.Context, s logical.Storage, name string, id
 // Where its user is an account again, that one's login is the better one, and so is
 // the config's of now where it is what the account logs in with: who wrote it has
 // had it checked.
-func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name string) (*jira.Client, error) {
-	r, err := load[retired](ctx, &b.decoded, s, retiredPrefix+name)
+func (b *backend) retiredClient(ctx context.Context, name string) (*jira.Client, error) {
+	r, err := load[retired](ctx, &b.decoded, b.storage, retiredPrefix+name)
 	if err != nil {
 		return nil, err
 	}
@@ -92,14 +90,14 @@ func (b *backend) retiredClient(ctx context.Context, s logical.Storage, name str
 		return nil, fmt.Errorf("what retired account %q logs in with is lost: end its tokens in Jira by hand, tokens/ with account=%s lists them", name, name)
 	}
 	var now *config
-	if c, err := load[config](ctx, &b.decoded, s, configKey); err == nil && c != nil && r.isAt(c) {
+	if c, err := load[config](ctx, &b.decoded, b.storage, configKey); err == nil && c != nil && r.isAt(c) {
 		now = c
 		// Users anybody may end who administers Jira, tokens only he whose they are.
 		if strings.HasPrefix(name, adminAccount) && c.Admin.kind() != "" && (len(b.ledger.Own(name)) == 0 || c.Admin.sameUser(&r.Account.credential)) {
 			return b.admin(c)
 		}
-		if again, err := b.accountOf(ctx, s, &r.Account.credential, ""); err == nil && again != "" {
-			return b.client(ctx, s, again)
+		if again, err := b.accountOf(ctx, &r.Account.credential, ""); err == nil && again != "" {
+			return b.client(ctx, again)
 		}
 		if r.Account.Type == accountTypeAPIToken && c.cloud() && c.Admin.Token != "" {
 			r = &retired{*c, r.Account} // with the organisation's key of now

@@ -7,9 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"vault-plugin-secrets-jira/backend/jira"
+	"vault-plugin-secrets-jira/backend/ledger"
 )
 
 // review is the engine's daily look at what Jira's administrators may have
@@ -68,7 +67,7 @@ func (b *backend) reviewDaily(ctx context.Context) error {
 	}
 	b.reviews.running.Store(true) // the worker alone starts one
 	b.running.Go(func() {
-		log := b.ownLog()
+		log := b.log()
 		err := b.guard(log, func() error { return b.review(b.background, all) })
 		b.reviews.running.Store(false)
 		switch {
@@ -113,21 +112,17 @@ func (b *backend) review(ctx context.Context, all bool) error {
 		err := b.reviewAccount(ctx, name)
 		if unknown(err) {
 			keep(begun.Accounts, found.Accounts, name)
-			b.ownLog().Warn("an account could not be reviewed now", "account", name, "error", err)
+			b.log().Warn("an account could not be reviewed now", "account", name, "error", err)
 			continue
 		}
 		if err != nil {
 			found.Accounts[name] = err.Error()
-			b.ownLog().Warn("the daily review of an account has a finding", "account", name, "finding", err)
+			b.log().Warn("the daily review of an account has a finding", "account", name, "finding", err)
 		}
 	}
 	roles, err := b.storage.List(ctx, rolesPrefix)
 	if err != nil {
 		return err
-	}
-	req := &logical.Request{Storage: b.storage}
-	if have := b.logger.Load(); have != nil {
-		req.MountPoint = have.path
 	}
 	for _, name := range roles {
 		if _, wrong := begun.Roles[name]; !all && !wrong {
@@ -138,16 +133,16 @@ func (b *backend) review(ctx context.Context, all bool) error {
 			continue
 		}
 		if err == nil {
-			err = b.enforce(ctx, req, name, r)
+			err = b.enforce(ctx, ledger.Reader{}, name, r)
 		}
 		if unknown(err) {
 			keep(begun.Roles, found.Roles, name)
-			b.ownLog().Warn("a role could not be reviewed now", "role", name, "error", err)
+			b.log().Warn("a role could not be reviewed now", "role", name, "error", err)
 			continue
 		}
 		if err != nil {
 			found.Roles[name] = err.Error()
-			b.ownLog().Warn("the daily review of a role has a finding", "role", name, "finding", err)
+			b.log().Warn("the daily review of a role has a finding", "role", name, "finding", err)
 		}
 	}
 	if ctx.Err() != nil {
@@ -170,16 +165,16 @@ func keep(from, to map[string]string, name string) {
 
 // reviewAccount asks Jira whether an account's user is the one he was.
 func (b *backend) reviewAccount(ctx context.Context, name string) error {
-	a, err := b.loadAccount(ctx, b.storage, name)
+	a, err := b.loadAccount(ctx, name)
 	if err != nil {
 		return err
 	}
-	client, err := b.client(ctx, b.storage, name)
+	client, err := b.client(ctx, name)
 	if err != nil {
 		return err
 	}
 	if a.Type == accountTypeOAuth2 {
-		c, err := b.loadConfig(ctx, b.storage)
+		c, err := b.loadConfig(ctx)
 		if err != nil {
 			return err
 		}
@@ -212,8 +207,8 @@ func (b *backend) reviewAccount(ctx context.Context, name string) error {
 
 // finding is what the last review found of an account or a role, and when that
 // was.
-func (b *backend) finding(ctx context.Context, s logical.Storage, of func(*review) map[string]string, name string) (finding, at string, err error) {
-	last, err := load[review](ctx, &b.decoded, s, reviewKey)
+func (b *backend) finding(ctx context.Context, of func(*review) map[string]string, name string) (finding, at string, err error) {
+	last, err := load[review](ctx, &b.decoded, b.storage, reviewKey)
 	if err != nil || last == nil {
 		return "", "", err
 	}

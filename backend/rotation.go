@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
@@ -146,7 +144,7 @@ func (b *backend) tendSoon() {
 	}
 	b.running.Go(func() {
 		defer b.rotations.turned()
-		log := b.ownLog()
+		log := b.log()
 		err := b.guard(log, func() error { return b.tend(b.background) })
 		if err != nil && b.background.Err() == nil {
 			log.Warn("what is rotated could not be looked after", "error", err)
@@ -160,28 +158,24 @@ func (b *backend) tend(ctx context.Context) error {
 	if b.System().Tainted() { // it may be about to end, and can wait until that is known
 		return nil
 	}
-	keepers, err := b.keepers(ctx, b.storage)
+	keepers, err := b.keepers(ctx)
 	if err != nil {
 		return err
 	}
-	req := &logical.Request{Storage: b.storage}
-	if have := b.logger.Load(); have != nil {
-		req.MountPoint = have.path
-	}
 	var failed error
 	for _, k := range keepers {
-		failed = errors.Join(failed, b.tendOne(ctx, req, k))
+		failed = errors.Join(failed, b.tendOne(ctx, k))
 	}
 	return errors.Join(failed, b.tendRecords(ctx, b.ledger.Accounts()...))
 }
 
 // keepers look after all that can be rotated.
-func (b *backend) keepers(ctx context.Context, s logical.Storage) ([]*keeper, error) {
-	accounts, err := s.List(ctx, accountsPrefix)
+func (b *backend) keepers(ctx context.Context) ([]*keeper, error) {
+	accounts, err := b.storage.List(ctx, accountsPrefix)
 	if err != nil {
 		return nil, err
 	}
-	roles, err := s.List(ctx, staticRolesPrefix)
+	roles, err := b.storage.List(ctx, staticRolesPrefix)
 	if err != nil {
 		return nil, err
 	}
@@ -197,8 +191,8 @@ func (b *backend) keepers(ctx context.Context, s logical.Storage) ([]*keeper, er
 
 // tendOne looks after what k keeps. An error is of storage; why a rotation failed is
 // noted.
-func (b *backend) tendOne(ctx context.Context, req *logical.Request, k *keeper) error {
-	have, err := k.load(ctx, req.Storage)
+func (b *backend) tendOne(ctx context.Context, k *keeper) error {
+	have, err := k.load(ctx)
 	if err != nil || have == nil || have.kind() == "" && k.role == "" {
 		return err
 	}
@@ -220,16 +214,16 @@ func (b *backend) tendOne(ctx context.Context, req *logical.Request, k *keeper) 
 	}
 	defer b.rotations.end(k.name)
 	if over {
-		if err := k.endPrevious(ctx, req.Storage); err != nil {
+		if err := k.endPrevious(ctx); err != nil {
 			return err
 		}
 	}
 	if !due {
 		return nil
 	}
-	_, err = b.rotateKept(ctx, req, k)
+	_, err = b.rotateKept(ctx, ledger.Reader{}, k)
 	if err != nil && ctx.Err() == nil {
-		b.log(req).Warn("a rotation failed, and will be tried again; what is in use stays", "of", k.what(), "error", err, "again", rfc3339(b.rotations.rests(k.name)))
+		b.log().Warn("a rotation failed, and will be tried again; what is in use stays", "of", k.what(), "error", err, "again", rfc3339(b.rotations.rests(k.name)))
 	}
 	return nil
 }
@@ -262,7 +256,7 @@ func (b *backend) warnOfExpiry(k *keeper, have *credential, now time.Time) {
 		b.rotations.warned = map[string]time.Time{}
 	}
 	b.rotations.warned[k.name] = now
-	b.ownLog().Warn("a token that the engine needs ends in Jira, and is not replaced: rotate it, or write another", "of", k.what(), "expires", unix(have.Expires))
+	b.log().Warn("a token that the engine needs ends in Jira, and is not replaced: rotate it, or write another", "of", k.what(), "expires", unix(have.Expires))
 }
 
 // tendRecords ends every kept token of the accounts that nobody keeps any more: its
@@ -293,7 +287,7 @@ func (b *backend) tendRecords(ctx context.Context, accounts ...string) error {
 		keepers = append(keepers, &keeper{b: b, role: role, name: staticName(role)})
 	}
 	for _, k := range keepers {
-		have, err := k.load(ctx, b.storage)
+		have, err := k.load(ctx)
 		if err != nil {
 			return err
 		}
@@ -307,13 +301,13 @@ func (b *backend) tendRecords(ctx context.Context, accounts ...string) error {
 		if err := b.ledger.Owe(ctx, id, ""); err != nil && !errors.Is(err, ledger.ErrMissing) {
 			return err
 		}
-		b.ownLog().Info("a token is ended that the engine made for itself, or for a static role, and does not use", "id", id, "account", account)
+		b.log().Info("a token is ended that the engine made for itself, or for a static role, and does not use", "id", id, "account", account)
 	}
 	return nil
 }
 
 // rotate rotates what k keeps for somebody who waits.
-func (b *backend) rotate(ctx context.Context, req *logical.Request, k *keeper) (warnings []string, err error) {
+func (b *backend) rotate(ctx context.Context, by ledger.Reader, k *keeper) (warnings []string, err error) {
 	if err := b.ledgerIsWhole(); err != nil {
 		return nil, err
 	}
@@ -321,21 +315,21 @@ func (b *backend) rotate(ctx context.Context, req *logical.Request, k *keeper) (
 		return nil, mistakef("%s is being rotated this moment: see what it reads in a moment", k.what())
 	}
 	defer b.rotations.end(k.name)
-	return b.rotateBegun(ctx, req, k)
+	return b.rotateBegun(ctx, by, k)
 }
 
 // rotateBegun is rotate by a caller who has begun.
-func (b *backend) rotateBegun(ctx context.Context, req *logical.Request, k *keeper) (warnings []string, err error) {
+func (b *backend) rotateBegun(ctx context.Context, by ledger.Reader, k *keeper) (warnings []string, err error) {
 	// Who goes away does not leave it half done.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	return b.rotateKept(ctx, req, k)
+	return b.rotateKept(ctx, by, k)
 }
 
 // rotateKept rotates what k keeps, or finishes a rotation that was left. The caller
 // has begun.
-func (b *backend) rotateKept(ctx context.Context, req *logical.Request, k *keeper) (warnings []string, err error) {
-	have, err := k.load(ctx, req.Storage)
+func (b *backend) rotateKept(ctx context.Context, by ledger.Reader, k *keeper) (warnings []string, err error) {
+	have, err := k.load(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -343,9 +337,9 @@ func (b *backend) rotateKept(ctx context.Context, req *logical.Request, k *keepe
 		return nil, k.nothing()
 	}
 	if have.Password != "" {
-		err = k.rotatePassword(ctx, req, have)
+		err = k.rotatePassword(ctx, have)
 	} else {
-		warnings, err = k.rotateToken(ctx, req, have)
+		warnings, err = k.rotateToken(ctx, by, have)
 	}
 	b.rotations.judge(k.name, err, b.now())
 	count(b.metrics.rotations, k.name, resultOf(err))
@@ -353,9 +347,9 @@ func (b *backend) rotateKept(ctx context.Context, req *logical.Request, k *keepe
 	if err != nil {
 		return nil, fmt.Errorf("rotating %s: %w", k.what(), err)
 	}
-	b.log(req).Info("rotated", "of", k.what())
+	b.log().Info("rotated", "of", k.what())
 	for _, w := range warnings {
-		b.log(req).Warn("rotated, and something is left to do", "of", k.what(), "warning", w)
+		b.log().Warn("rotated, and something is left to do", "of", k.what(), "warning", w)
 	}
 	return warnings, nil
 }

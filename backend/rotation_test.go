@@ -46,7 +46,7 @@ func (e *engine) dismantled() {
 // own is the token that the engine logs in with as an account.
 func (e *engine) own(account string) string {
 	e.t.Helper()
-	a, err := e.loadAccount(e.t.Context(), e.storage, account)
+	a, err := e.loadAccount(e.t.Context(), account)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -224,13 +224,13 @@ func TestRotatingTheRoot(t *testing.T) {
 			if kind == "password" {
 				e.write("config", map[string]any{"password": e.passwordOf("jira-admin")})
 			}
-			before, err := e.loadConfig(t.Context(), e.storage)
+			before, err := e.loadConfig(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			lease := e.issue("deploy", nil)
 			e.rotate("rotate-root")
-			now, err := e.loadConfig(t.Context(), e.storage)
+			now, err := e.loadConfig(t.Context())
 			if err != nil || now.Admin.Token+now.Admin.Password == before.Admin.Token+before.Admin.Password {
 				t.Fatalf("not rotated: %v", err)
 			}
@@ -335,7 +335,7 @@ func TestARotationThatFails(t *testing.T) {
 	resp, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil)
 	e.failed(400, resp, err, "password_policy", "too long")
 	remove()
-	if a, _ := e.loadAccount(t.Context(), e.storage, "ci-bot"); a.Next != "" {
+	if a, _ := e.loadAccount(t.Context(), "ci-bot"); a.Next != "" {
 		t.Error("the password that Jira refused is kept")
 	}
 	e.revoke(e.issue("readonly", nil).Secret)
@@ -988,7 +988,7 @@ func TestRotatingAnAdministratorWhoWasNotChecked(t *testing.T) {
 func TestRotatingWhatAnOlderVersionStored(t *testing.T) {
 	e := rotatable(t, jiratest.Options{})
 	id := fmt.Sprint(e.jira.Tokens("ci-bot")[0].ID)
-	a, err := e.loadAccount(t.Context(), e.storage, "ci-bot")
+	a, err := e.loadAccount(t.Context(), "ci-bot")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1125,7 +1125,7 @@ func TestAnAccountIsWrittenDuringARotation(t *testing.T) {
 				e.write("accounts/ci-bot", map[string]any{tt.to: wrote})
 			})
 			e.failed(400, resp, err, "meanwhile")
-			a, err := e.loadAccount(t.Context(), e.storage, "ci-bot")
+			a, err := e.loadAccount(t.Context(), "ci-bot")
 			if err != nil || a.Token+a.Password != wrote || a.Next != "" {
 				t.Errorf("what was written is not what is in use: %v", err)
 			}
@@ -1150,7 +1150,7 @@ func TestAStaticRoleIsDroppedDuringARotation(t *testing.T) {
 			e.failed(503, resp, err, "being rotated")
 			resp, err = e.request(t.Context(), logical.DeleteOperation, "accounts/ci-bot", nil)
 			e.failed(400, resp, err)
-			if err := e.dropStaticRole(t.Context(), e.storage, "legacy"); err != nil { // of a write that failed
+			if err := e.dropStaticRole(t.Context(), "legacy"); err != nil { // of a write that failed
 				t.Error(err)
 			}
 		})
@@ -1191,7 +1191,7 @@ func TestANextTokenThatIsNotProvenYet(t *testing.T) {
 			e.tended()
 			remove()
 			e.rouse()
-			a, err := e.loadAccount(t.Context(), e.storage, "ci-bot")
+			a, err := e.loadAccount(t.Context(), "ci-bot")
 			if err != nil || a.Token != brought || a.NextID == "" {
 				t.Fatalf("stored: next %q, %v", a.NextID, err)
 			}
@@ -1267,13 +1267,13 @@ func TestANextPasswordThatJiraDoesNotLikeAnyMore(t *testing.T) {
 		e.jira.Fault(jiratest.Fault{Method: "PUT", Nth: 1, Do: jiratest.LoseCall})
 		resp, err := e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil)
 		e.failed(503, resp, err)
-		a, _ := e.loadAccount(t.Context(), e.storage, "ci-bot")
+		a, _ := e.loadAccount(t.Context(), "ci-bot")
 		next := a.Next
 		e.jira.Fault(jiratest.Fault{Method: "PUT", Do: jiratest.Answer, Status: 400, Body: `{"errors":{"password":"too long"}}`})
 		e.pass(after)
 		resp, err = e.request(t.Context(), logical.UpdateOperation, "rotate-account/ci-bot", nil)
 		e.failed(400, resp, err, "too long")
-		a, _ = e.loadAccount(t.Context(), e.storage, "ci-bot")
+		a, _ = e.loadAccount(t.Context(), "ci-bot")
 		switch {
 		case after < ledger.LateLanding && a.Next != next:
 			t.Error("it is forgotten, and may be what Jira takes")
@@ -1283,7 +1283,7 @@ func TestANextPasswordThatJiraDoesNotLikeAnyMore(t *testing.T) {
 			e.revoke(e.issue("readonly", nil).Secret)
 			e.jira.ClearFaults()
 			e.rotate("rotate-account/ci-bot")
-			if a, _ := e.loadAccount(t.Context(), e.storage, "ci-bot"); a.Password != next || a.Next != "" {
+			if a, _ := e.loadAccount(t.Context(), "ci-bot"); a.Password != next || a.Next != "" {
 				t.Error("the rotation has no end")
 			}
 		case a.Next != "" || a.Password != brought:
@@ -1371,7 +1371,7 @@ func TestADeleteByForceInTwoParts(t *testing.T) {
 	e.issue("readonly", nil)
 	e.must(logical.DeleteOperation, "roles/readonly", nil)
 	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Times: -1, Do: jiratest.Answer, Status: 403, Body: `{"message":"not now"}`})
-	if _, err := e.retire(t.Context(), e.storage, "ci-bot", e.records("ci-bot")); err != nil {
+	if _, err := e.retire(t.Context(), "ci-bot", e.records("ci-bot")); err != nil {
 		t.Fatal(err)
 	}
 	e.settled()

@@ -41,7 +41,12 @@ func (b *backend) secret(secretType string) *framework.Secret {
 			// it will repeat; a person waits for the others.
 			_, queued := ctx.Deadline()
 			return b.edge(func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-				return nil, b.revokeLease(ctx, req, queued)
+				l, err := decodeLease(req.Secret.InternalData)
+				if err != nil {
+					return nil, err
+				}
+				token, _ := req.Data["token"].(string) // Vault keeps what was answered, and the engine no copy
+				return nil, b.revokeLease(ctx, l, token, queued)
 			})(ctx, req, d)
 		},
 	}
@@ -127,7 +132,7 @@ func (b *backend) renew(ctx context.Context, req *logical.Request, l *lease) (*l
 	if l.Type == credentialTypeOAuth2 {
 		return nil, mistakef("an access token cannot live longer than Jira has given it: read a new one")
 	}
-	t, err := b.termsNow(ctx, req.Storage, l)
+	t, err := b.termsNow(ctx, l)
 	if err != nil {
 		return nil, err
 	}
@@ -153,12 +158,12 @@ func (b *backend) renew(ctx context.Context, req *logical.Request, l *lease) (*l
 
 // termsNow are the terms that l was issued with, or what its role has come
 // down to since. A role that is gone changes nothing.
-func (b *backend) termsNow(ctx context.Context, s logical.Storage, l *lease) (terms, error) {
+func (b *backend) termsNow(ctx context.Context, l *lease) (terms, error) {
 	if l.TTL <= 0 || l.MaxTTL <= 0 {
 		return terms{}, errors.New("the lease's data lacks its terms")
 	}
 	t := terms{ttl: time.Duration(l.TTL) * time.Second, max: time.Duration(l.MaxTTL) * time.Second}
-	r, err := load[role](ctx, &b.decoded, s, rolesPrefix+l.Role)
+	r, err := load[role](ctx, &b.decoded, b.storage, rolesPrefix+l.Role)
 	if err != nil || r == nil {
 		return t, err
 	}
@@ -183,12 +188,8 @@ const takenOver = time.Minute
 // A revoke that is queued asks Jira only once. After that it waits for the
 // worker, and lets Vault drop the lease when the debt is old enough. Any other
 // is told the truth.
-func (b *backend) revokeLease(ctx context.Context, req *logical.Request, queued bool) error {
-	l, err := decodeLease(req.Secret.InternalData)
-	if err != nil {
-		return err
-	}
-	result, err := b.revokeHeld(ctx, req, l, queued)
+func (b *backend) revokeLease(ctx context.Context, l *lease, token string, queued bool) error {
+	result, err := b.revokeHeld(ctx, l, token, queued)
 	if err != nil {
 		result = resultFailed
 	}
@@ -200,11 +201,11 @@ func (b *backend) revokeLease(ctx context.Context, req *logical.Request, queued 
 }
 
 // revokeHeld is revokeLease, and tells how it went where it did not fail.
-func (b *backend) revokeHeld(ctx context.Context, req *logical.Request, l *lease, queued bool) (result string, err error) {
+func (b *backend) revokeHeld(ctx context.Context, l *lease, token string, queued bool) (result string, err error) {
 	if l.Type == credentialTypeOAuth2 {
-		return b.revokeAccess(ctx, req, l, queued)
+		return b.revokeAccess(ctx, l, token, queued)
 	}
-	log := b.log(req).With("id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
+	log := b.log().With("id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
 	r, err := b.ledger.Read(ctx, l.ID)
 	switch {
 	case err == nil && r.State == ledger.Ended: // somebody ended it before
@@ -238,8 +239,8 @@ func (b *backend) revokeHeld(ctx context.Context, req *logical.Request, l *lease
 			}
 		}
 	}
-	if err := b.endNow(ctx, log, req.Storage, r); err != nil {
-		if b.endedBefore(ctx, req.Storage, l) {
+	if err := b.endNow(ctx, log, r); err != nil {
+		if b.endedBefore(ctx, l) {
 			log.Warn("token ended before, and its account or the config deleted since")
 			return resultDone, nil
 		}
@@ -264,28 +265,28 @@ func (b *backend) revokeHeld(ctx context.Context, req *logical.Request, l *lease
 // record of it, and forgets none that is not proven gone; and there is no account
 // or no config to ask Jira with, which cannot be deleted while the ledger has
 // records of them.
-func (b *backend) endedBefore(ctx context.Context, s logical.Storage, l *lease) bool {
+func (b *backend) endedBefore(ctx context.Context, l *lease) bool {
 	if _, err := b.ledger.Read(ctx, l.ID); !errors.Is(err, ledger.ErrMissing) {
 		return false
 	}
-	c, err := load[config](ctx, &b.decoded, s, configKey)
+	c, err := load[config](ctx, &b.decoded, b.storage, configKey)
 	if err != nil || c == nil {
 		return err == nil
 	}
 	if l.Account == adminAccount {
 		return c.Admin.kind() == ""
 	}
-	a, err := load[account](ctx, &b.decoded, s, accountsPrefix+l.Account)
+	a, err := load[account](ctx, &b.decoded, b.storage, accountsPrefix+l.Account)
 	return err == nil && a == nil
 }
 
 // endNow ends the credential of r as its account.
-func (b *backend) endNow(ctx context.Context, log hclog.Logger, s logical.Storage, r *ledger.Record) error {
-	client, err := b.client(ctx, s, r.Account)
+func (b *backend) endNow(ctx context.Context, log hclog.Logger, r *ledger.Record) error {
+	client, err := b.client(ctx, r.Account)
 	if err != nil {
 		return err
 	}
-	if err := b.end(ctx, log, s, client, r); err != nil {
+	if err := b.end(ctx, log, client, r); err != nil {
 		return fmt.Errorf("revoking as account %q: %w", r.Account, err)
 	}
 	return nil

@@ -22,27 +22,27 @@ import (
 // there was anything to ask. Intents that were sought before are looked for
 // again only if sought is set. What Jira does not settle now stays, for the
 // worker.
-func (b *backend) settleAccounts(ctx context.Context, req *logical.Request, sought bool, accounts ...string) (tried bool) {
+func (b *backend) settleAccounts(ctx context.Context, sought bool, accounts ...string) (tried bool) {
 	for _, account := range accounts {
 		ids := b.ledger.Unsettled(account, sought)
 		if len(ids) == 0 {
 			continue
 		}
 		tried = true
-		if err := b.settleAccount(ctx, req, account, ids...); err != nil {
-			b.log(req).Warn("not all is settled", "account", account, "records", len(ids), "error", err)
+		if err := b.settleAccount(ctx, account, ids...); err != nil {
+			b.log().Warn("not all is settled", "account", account, "records", len(ids), "error", err)
 		}
 	}
 	return tried
 }
 
 // settleAccount asks Jira about records of the account.
-func (b *backend) settleAccount(ctx context.Context, req *logical.Request, account string, ids ...string) error {
-	client, err := b.client(ctx, req.Storage, account)
+func (b *backend) settleAccount(ctx context.Context, account string, ids ...string) error {
+	client, err := b.client(ctx, account)
 	if err != nil {
 		return err
 	}
-	return b.settle(ctx, b.log(req).With("account", account), client, ids...)
+	return b.settle(ctx, b.log().With("account", account), client, ids...)
 }
 
 // settle does for records of one account, whose user client logs in as, what
@@ -74,7 +74,7 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 			failed = errors.Join(failed, unlessSettled(b.ledger.Refresh(ctx, id)))
 		case r.NeverIssued():
 			lost = append(lost, r)
-		case r.State == ledger.Owed && b.endsItself(ctx, b.storage, r) != nil:
+		case r.State == ledger.Owed && b.endsItself(ctx, r) != nil:
 			last = append(last, r)
 		case r.State == ledger.Owed:
 			owed = append(owed, r)
@@ -268,7 +268,7 @@ func unlessSettled(err error) error {
 // end ends the credential of r, of whatever type, and what was made with it. No
 // error means that it is proven gone, or is one that only its own end can end.
 // client is the login of r's account.
-func (b *backend) end(ctx context.Context, log hclog.Logger, s logical.Storage, client *jira.Client, r *ledger.Record) error {
+func (b *backend) end(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record) error {
 	switch r.Type {
 	case credentialTypeUser:
 		return b.endUser(ctx, log, client, r)
@@ -282,7 +282,7 @@ func (b *backend) end(ctx context.Context, log hclog.Logger, s logical.Storage, 
 	if err != nil {
 		// With the token that its account logs in with went the proof that it did. It
 		// is gone if Jira knows nobody by it, which is asked anew.
-		if login := b.endsItself(ctx, s, r); login != nil {
+		if login := b.endsItself(ctx, r); login != nil {
 			if alive, e := client.As(*login).Accepted(ctx); e == nil && !alive {
 				return nil
 			}
@@ -292,13 +292,13 @@ func (b *backend) end(ctx context.Context, log hclog.Logger, s logical.Storage, 
 			err = b.endToken(ctx, log, client, r)
 		}
 		if err != nil {
-			return b.endWithoutLogin(ctx, log, s, r, err)
+			return b.endWithoutLogin(ctx, log, r, err)
 		}
 	}
 	if r.Kept == ledger.KeptOwn && isRetired(r.Account) {
 		return nil // nobody is left to look with
 	}
-	return b.sweep(ctx, log, s, client, r.Account)
+	return b.sweep(ctx, log, client, r.Account)
 }
 
 // endToken ends the token of r as client, and nothing else.
@@ -408,16 +408,16 @@ func namesakes(ctx context.Context, client *jira.Client, r *ledger.Record) ([]ji
 }
 
 // endsItself is the login of r's account, if r is the token that it logs in with.
-func (b *backend) endsItself(ctx context.Context, s logical.Storage, r *ledger.Record) *jira.Login {
+func (b *backend) endsItself(ctx context.Context, r *ledger.Record) *jira.Login {
 	if r.Kept != ledger.KeptOwn {
 		return nil
 	}
 	var have *credential
 	if isRetired(r.Account) {
-		if gone, err := load[retired](ctx, &b.decoded, s, retiredPrefix+r.Account); err == nil && gone != nil {
+		if gone, err := load[retired](ctx, &b.decoded, b.storage, retiredPrefix+r.Account); err == nil && gone != nil {
 			have = &gone.Account.credential
 		}
-	} else if c, err := (&keeper{b: b, name: r.Account, account: r.Account}).load(ctx, s); err == nil {
+	} else if c, err := (&keeper{b: b, name: r.Account, account: r.Account}).load(ctx); err == nil {
 		have = c
 	}
 	if have == nil || have.RecordID != r.ID {
@@ -430,7 +430,7 @@ func (b *backend) endsItself(ctx context.Context, s logical.Storage, r *ledger.R
 // pay ends a credential that is owed.
 func (b *backend) pay(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record) error {
 	b.debt(r, "the ledger has it as owed")
-	if err := b.end(ctx, log, b.storage, client, r); err != nil {
+	if err := b.end(ctx, log, client, r); err != nil {
 		return b.notEnded(log, r, r.TokenID, err)
 	}
 	if err := b.ledger.Gone(ctx, r); err != nil {

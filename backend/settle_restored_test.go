@@ -176,7 +176,7 @@ func TestTheIDOfALostMintThatIsAnotherUsers(t *testing.T) {
 	lost := e.lostMint()
 	e.ledger.Over(lost.ID)
 	e.jira.Fault(jiratest.Fault{Method: "DELETE", Times: -1, Do: jiratest.Answer, Status: http.StatusServiceUnavailable})
-	e.settleAccounts(t.Context(), &logical.Request{Storage: e.storage}, true, "ci-bot")
+	e.settleAccounts(t.Context(), true, "ci-bot")
 	e.jira.ClearFaults()
 	e.jira.Restore(backup)
 	persons, _ := e.jira.Mint("release-bot", "made by a person", 90)

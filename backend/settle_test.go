@@ -105,11 +105,11 @@ func TestAMintThatHappenedTwiceIsEndedTwice(t *testing.T) {
 	if names := e.alive(); len(names) != 2 {
 		t.Fatalf("alive %v", names)
 	}
-	client, err := e.client(t.Context(), e.storage, "ci-bot")
+	client, err := e.client(t.Context(), "ci-bot")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.settle(t.Context(), e.ownLog(), client, r.ID); err != nil {
+	if err := e.settle(t.Context(), e.backend.log(), client, r.ID); err != nil {
 		t.Fatal(err)
 	}
 	e.nothingHeld()
@@ -118,7 +118,7 @@ func TestAMintThatHappenedTwiceIsEndedTwice(t *testing.T) {
 // lostMint makes a token whose answer never reaches the ledger.
 func (e *engine) lostMint() *ledger.Record {
 	e.t.Helper()
-	m, err := e.intend(e.t.Context(), &logical.Request{Storage: e.storage}, "readonly", 0, nil)
+	m, err := e.intend(e.t.Context(), ledger.Reader{}, "readonly", 0, nil)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestAMintThatRunsIsNotSettled(t *testing.T) {
 	if err := e.jira.WaitCalls(t.Context(), "POST", tokensAPI, 1); err != nil {
 		t.Fatal(err)
 	}
-	if e.settleAccounts(t.Context(), &logical.Request{Storage: e.storage}, true, "ci-bot") {
+	if e.settleAccounts(t.Context(), true, "ci-bot") {
 		t.Error("a mint that runs was settled")
 	}
 	resp := <-done
@@ -160,13 +160,12 @@ func TestADeposedNodeDeletesNothing(t *testing.T) {
 	deposed := func(string, string) error { return logical.ErrReadOnly }
 	e.storage.fail.Store(&deposed)
 	e.jira.ResetCalls()
-	req := &logical.Request{Storage: e.storage}
-	e.settleAccounts(t.Context(), req, true, "ci-bot")
+	e.settleAccounts(t.Context(), true, "ci-bot")
 	if n := e.jira.Count("DELETE", ""); n != 0 {
 		t.Errorf("%d deletes", n)
 	}
 	e.storage.fail.Store(nil)
-	e.settleAccounts(t.Context(), req, true, "ci-bot")
+	e.settleAccounts(t.Context(), true, "ci-bot")
 	e.nothingHeld()
 }
 
@@ -176,13 +175,12 @@ func TestAListThatLags(t *testing.T) {
 	e := configured(t, jiratest.Options{Switches: jiratest.Switches{ListLag: time.Minute}})
 	r := e.lostMint()
 	e.ledger.Over(r.ID)
-	req := &logical.Request{Storage: e.storage}
-	e.settleAccounts(t.Context(), req, true, "ci-bot")
+	e.settleAccounts(t.Context(), true, "ci-bot")
 	if have := e.record(); have.State != ledger.Intended || have.SoughtAt == 0 {
 		t.Errorf("record %+v", have)
 	}
 	e.jira.Advance(2 * time.Minute)
-	e.settleAccounts(t.Context(), req, true, "ci-bot")
+	e.settleAccounts(t.Context(), true, "ci-bot")
 	e.nothingHeld()
 }
 
@@ -240,7 +238,7 @@ func TestReadersWhoSettleAtOnce(t *testing.T) {
 func TestAMintThatRunsWhileTheLedgerIsRead(t *testing.T) {
 	e := configured(t, jiratest.Options{})
 	e.setup()
-	m, err := e.intend(t.Context(), &logical.Request{Storage: e.storage}, "readonly", 0, nil)
+	m, err := e.intend(t.Context(), ledger.Reader{}, "readonly", 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,13 +275,13 @@ func TestADeniedListIsLeftAloneForAWhile(t *testing.T) {
 // Somebody else may have settled what we were about to.
 func TestWhatIsSettledAlreadyIsNoFailure(t *testing.T) {
 	e := configured(t, jiratest.Options{})
-	client, err := e.client(t.Context(), e.storage, "ci-bot")
+	client, err := e.client(t.Context(), "ci-bot")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := e.lostMint()
 	for range 2 {
-		if err := e.settle(t.Context(), e.ownLog(), client, r.ID); err != nil {
+		if err := e.settle(t.Context(), e.backend.log(), client, r.ID); err != nil {
 			t.Error(err)
 		}
 	}

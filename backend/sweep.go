@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
@@ -25,8 +24,8 @@ const mostSweeps = 5
 // sweep ends the siblings of an exclusive account, of which client is the login,
 // after one of its tokens was ended. No error means that a list of Jira's had
 // none any more but what is proven gone. Of any other account it does nothing.
-func (b *backend) sweep(ctx context.Context, log hclog.Logger, s logical.Storage, client *jira.Client, account string) error {
-	if exclusive, err := b.isExclusive(ctx, s, account); err != nil || !exclusive {
+func (b *backend) sweep(ctx context.Context, log hclog.Logger, client *jira.Client, account string) error {
+	if exclusive, err := b.isExclusive(ctx, account); err != nil || !exclusive {
 		return err
 	}
 	gone := map[string]bool{} // proven, though a list that lags may go on naming them
@@ -42,7 +41,7 @@ func (b *backend) sweep(ctx context.Context, log hclog.Logger, s logical.Storage
 		}
 		// What a node that was deposed does not know may be its successor's. So
 		// first a write that only the active node can make, then another look.
-		if err := store(ctx, s, fenceKey, b.now().UnixMilli()); err != nil {
+		if err := store(ctx, b.storage, fenceKey, b.now().UnixMilli()); err != nil {
 			return err
 		}
 		if found, err = b.strangers(ctx, account, tokens); err != nil {
@@ -99,15 +98,15 @@ func (b *backend) strangers(ctx context.Context, account string, tokens []jira.T
 
 // isExclusive tells whether all tokens of an account's user are the engine's. One
 // that was deleted by force remains so until its user is an account again.
-func (b *backend) isExclusive(ctx context.Context, s logical.Storage, name string) (bool, error) {
+func (b *backend) isExclusive(ctx context.Context, name string) (bool, error) {
 	if !isRetired(name) {
-		a, err := load[account](ctx, &b.decoded, s, accountsPrefix+name)
+		a, err := load[account](ctx, &b.decoded, b.storage, accountsPrefix+name)
 		return a != nil && a.Exclusive, err
 	}
-	r, err := load[retired](ctx, &b.decoded, s, retiredPrefix+name)
+	r, err := load[retired](ctx, &b.decoded, b.storage, retiredPrefix+name)
 	if err != nil || r == nil || !r.Account.Exclusive {
 		return false, err
 	}
-	again, err := b.accountOf(ctx, s, &r.Account.credential, "")
+	again, err := b.accountOf(ctx, &r.Account.credential, "")
 	return again == "", err
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
@@ -179,7 +178,7 @@ func (t *tidying) over() {
 
 // runTidy does what status says, and keeps it up to date.
 func (b *backend) runTidy(ctx context.Context, s tidyStatus) {
-	log := b.ownLog().With("tidy", true, "dry_run", s.DryRun, "automatic", s.Automatic)
+	log := b.log().With("tidy", true, "dry_run", s.DryRun, "automatic", s.Automatic)
 	log.Info("tidy started", "accounts", len(s.Accounts))
 	err := b.guard(log, func() error { return b.tidy(ctx, log, &s) })
 	s.Finished = b.now().Unix()
@@ -223,7 +222,7 @@ func (b *backend) progress(ctx context.Context, s *tidyStatus) error {
 // tidy goes through the accounts. One that fails does not keep the others from
 // being tidied.
 func (b *backend) tidy(ctx context.Context, log hclog.Logger, s *tidyStatus) error {
-	mounts, err := b.mountIDs(ctx, b.storage)
+	mounts, err := b.mountIDs(ctx)
 	if err != nil {
 		return err
 	}
@@ -258,11 +257,11 @@ func (b *backend) tidy(ctx context.Context, log hclog.Logger, s *tidyStatus) err
 func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStatus, mounts *mountIDs, account string) error {
 	log = log.With("account", account)
 	now := b.now()
-	client, err := b.client(ctx, b.storage, account)
+	client, err := b.client(ctx, account)
 	if err != nil {
 		return err
 	}
-	a, err := b.loginOf(ctx, b.storage, account)
+	a, err := b.loginOf(ctx, account)
 	if err != nil {
 		return err
 	}
@@ -500,7 +499,7 @@ func (b *backend) tidyAutomatically(ctx context.Context) error {
 	if err != nil || last.State == tidyRunning || b.now().Before(time.Unix(last.LastAuto, 0).Add(interval)) {
 		return err
 	}
-	accounts, err := b.tidyAccounts(ctx, b.storage, nil)
+	accounts, err := b.tidyAccounts(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -510,12 +509,12 @@ func (b *backend) tidyAutomatically(ctx context.Context) error {
 
 // tidyAccounts returns the accounts that a request names, all where it names
 // none. The config's admin is one, for whom the engine may have minted tokens.
-func (b *backend) tidyAccounts(ctx context.Context, s logical.Storage, named []string) ([]string, error) {
-	all, err := s.List(ctx, accountsPrefix)
+func (b *backend) tidyAccounts(ctx context.Context, named []string) ([]string, error) {
+	all, err := b.storage.List(ctx, accountsPrefix)
 	if err != nil {
 		return nil, err
 	}
-	c, err := load[config](ctx, &b.decoded, s, configKey)
+	c, err := load[config](ctx, &b.decoded, b.storage, configKey)
 	if err != nil {
 		return nil, err
 	}

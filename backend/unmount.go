@@ -69,7 +69,7 @@ func (b *backend) clean(ctx context.Context) {
 	}
 	if tainted {
 		b.cleaned.Do(func() { // Vault calls twice
-			_ = b.guard(b.ownLog(), func() error {
+			_ = b.guard(b.log(), func() error {
 				if disables {
 					limit, _ := ctx.Deadline()
 					ending, cancel := context.WithDeadline(ctx, limit.Add(-telling))
@@ -100,7 +100,7 @@ func (b *backend) leased(ctx context.Context) bool {
 func (b *backend) endKept(ctx context.Context) {
 	// A node that was deposed cannot write, and its successor needs all this.
 	if err := store(ctx, b.storage, fenceKey, b.now().UnixMilli()); err != nil {
-		b.ownLog().Warn("what no lease holds is not ended: storage cannot be written", "error", err)
+		b.log().Warn("what no lease holds is not ended: storage cannot be written", "error", err)
 		return
 	}
 	b.disabled.Store(true)
@@ -108,7 +108,7 @@ func (b *backend) endKept(ctx context.Context) {
 		var all sync.WaitGroup
 		for _, account := range b.ledger.Accounts() {
 			all.Go(func() {
-				log := b.ownLog().With("account", account)
+				log := b.log().With("account", account)
 				err := b.guard(log, func() error { return b.endKeptOf(ctx, log, account, own) })
 				if err != nil {
 					log.Warn("not all of an account could be ended while the mount is disabled", "error", err)
@@ -132,7 +132,7 @@ func (b *backend) endKeptOf(ctx context.Context, log hclog.Logger, account strin
 	if len(ids) == 0 {
 		return nil
 	}
-	client, err := b.client(ctx, b.storage, account)
+	client, err := b.client(ctx, account)
 	if err != nil {
 		return err
 	}
@@ -144,20 +144,20 @@ func (b *backend) endKeptOf(ctx context.Context, log hclog.Logger, account strin
 func (b *backend) tellLeft(ctx context.Context) {
 	records, err := b.readAll(ctx, b.ledger.IDs(""))
 	if err != nil {
-		b.ownLog().Error("the mount is tainted and is being closed, and not all of its tokens can be told", "error", err)
+		b.log().Error("the mount is tainted and is being closed, and not all of its tokens can be told", "error", err)
 	}
 	slices.SortFunc(records, func(x, y *ledger.Record) int { return cmp.Compare(idOf(x), idOf(y)) })
 	for _, r := range records {
 		switch {
 		case r == nil || r.State == ledger.Ended:
 		case r.State == ledger.Intended && r.SoughtAt != 0:
-			b.ownLog().Warn("the mount is tainted and is being closed, and Jira may yet make this token: if the mount is gone, look for it in Jira for a day", "id", r.ID, "account", r.Account, "username", r.Username, "token_name", r.Name)
+			b.log().Warn("the mount is tainted and is being closed, and Jira may yet make this token: if the mount is gone, look for it in Jira for a day", "id", r.ID, "account", r.Account, "username", r.Username, "token_name", r.Name)
 		default:
-			b.ownLog().Error("the mount is tainted and is being closed, and this token may be alive in Jira: if the mount is gone, delete it there", "id", r.ID, "account", r.Account, "username", r.Username, "token_id", r.TokenID, "token_name", r.Name, "expires", rfc3339(r.Expires.Time()))
+			b.log().Error("the mount is tainted and is being closed, and this token may be alive in Jira: if the mount is gone, delete it there", "id", r.ID, "account", r.Account, "username", r.Username, "token_id", r.TokenID, "token_name", r.Name, "expires", rfc3339(r.Expires.Time()))
 		}
 	}
 	for _, one := range b.ledger.Damaged() {
-		b.ownLog().Error("the mount is tainted and is being closed, and a record of its ledger is damaged: if the mount is gone, look for its token in Jira", "id", one.ID, "account", one.Account, "token_id", one.TokenID, "token_name", one.Name)
+		b.log().Error("the mount is tainted and is being closed, and a record of its ledger is damaged: if the mount is gone, look for its token in Jira", "id", one.ID, "account", one.Account, "token_id", one.TokenID, "token_name", one.Name)
 	}
 }
 

@@ -96,7 +96,7 @@ func keeping(t *testing.T) (e *engine, leases []*logical.Response, kept func() m
 		leases = append(leases, e.issue(role, nil))
 	}
 	return e, leases, func() map[string]string {
-		c, err := e.loadConfig(t.Context(), e.storage)
+		c, err := e.loadConfig(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,8 +5,6 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
-
-	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // storageVersion is the version of what this engine stores. It is raised when an older
@@ -32,7 +30,7 @@ type readable struct {
 // understood fails where storage was written by an engine that is too new for this one.
 // The first that asks where writing is safe notes the version, before anything of it is
 // stored. mount is where the engine is mounted, or empty where nobody has told.
-func (b *backend) understood(ctx context.Context, s logical.Storage, mount string) error {
+func (b *backend) understood(ctx context.Context, mount string) error {
 	known := func() bool {
 		at := b.readable.at.Load()
 		return at != nil && (mount == "" || mount == *at)
@@ -45,7 +43,7 @@ func (b *backend) understood(ctx context.Context, s logical.Storage, mount strin
 	if known() {
 		return nil
 	}
-	have, err := load[storedVersion](ctx, &b.decoded, s, versionKey)
+	have, err := load[storedVersion](ctx, &b.decoded, b.storage, versionKey)
 	if err != nil {
 		return err
 	}
@@ -57,7 +55,7 @@ func (b *backend) understood(ctx context.Context, s logical.Storage, mount strin
 	}
 	at := cmp.Or(mount, have.Mount)
 	if (have.Version < storageVersion || have.Mount != at) && b.WriteSafeReplicationState() {
-		err := store(ctx, s, versionKey, storedVersion{storageVersion, Version, at})
+		err := store(ctx, b.storage, versionKey, storedVersion{storageVersion, Version, at})
 		if err != nil && have.Version < storageVersion {
 			return err
 		}

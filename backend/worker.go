@@ -64,15 +64,15 @@ func (b *backend) startWorker() {
 	}
 	b.running.Go(func() {
 		defer b.worker.running.Store(false)
-		err := b.guard(b.ownLog(), func() error { return b.understood(b.background, b.storage, "") })
+		err := b.guard(b.log(), func() error { return b.understood(b.background, "") })
 		if err != nil { // in a minute it is started again
-			b.ownLog().Error("nothing is done in the background", "error", err)
+			b.log().Error("nothing is done in the background", "error", err)
 			return
 		}
 		b.loadLedger()
 		for read := time.Now(); b.background.Err() == nil; {
 			sleep := longestSleep
-			err := b.guard(b.ownLog(), func() error {
+			err := b.guard(b.log(), func() error {
 				sleep = b.work(b.background)
 				return b.reviewDaily(b.background)
 			})
@@ -116,14 +116,14 @@ func (b *backend) loadLedger() {
 
 // load reads what of the ledger has not been read yet.
 func (b *backend) load() {
-	err := b.guard(b.ownLog(), func() error { return b.ledger.Load(b.background) })
+	err := b.guard(b.log(), func() error { return b.ledger.Load(b.background) })
 	b.tellDamaged()
 	switch {
 	case err == nil:
 		b.unread.Store(nil)
 	case b.background.Err() == nil:
 		b.unread.Store(&err)
-		b.ownLog().Error("not all of the ledger can be read, will try again", "error", err)
+		b.log().Error("not all of the ledger can be read, will try again", "error", err)
 	}
 }
 
@@ -131,7 +131,7 @@ func (b *backend) load() {
 func (b *backend) tellDamaged() {
 	for _, one := range b.ledger.Damaged() {
 		if _, told := b.told.LoadOrStore(one.ID, true); !told {
-			b.ownLog().Error("a record of the ledger makes no sense, and its token may be alive in Jira: see to that, then delete tokens/<id> with force=true", "id", one.ID, "account", one.Account, "token_id", one.TokenID, "token_name", one.Name, "bytes", one.Size, "error", one.Why)
+			b.log().Error("a record of the ledger makes no sense, and its token may be alive in Jira: see to that, then delete tokens/<id> with force=true", "id", one.ID, "account", one.Account, "token_id", one.TokenID, "token_name", one.Name, "bytes", one.Size, "error", one.Why)
 		}
 	}
 }
@@ -142,12 +142,12 @@ func (b *backend) workOnce(ctx context.Context) (sleep time.Duration) {
 		return longestSleep
 	}
 	if b.worker.setBack(b.now()) {
-		b.ownLog().Warn("the clock was set back: everything is looked at again")
+		b.log().Warn("the clock was set back: everything is looked at again")
 		b.ledger.Reconsider()
 	}
 	b.tendSoon()
 	if err := b.tidyAutomatically(ctx); err != nil {
-		b.ownLog().Warn("an automatic tidy could not be started", "error", err)
+		b.log().Warn("an automatic tidy could not be started", "error", err)
 	}
 	due, sleep := b.worker.due(b.ledger.Next(), b.now())
 	if len(due) == 0 {
@@ -157,7 +157,7 @@ func (b *backend) workOnce(ctx context.Context) (sleep time.Duration) {
 	var all sync.WaitGroup
 	for i, account := range due {
 		all.Go(func() {
-			log := b.ownLog().With("account", account)
+			log := b.log().With("account", account)
 			ctx, cancel := context.WithTimeout(ctx, turn)
 			defer cancel()
 			err := b.guard(log, func() error { return b.workFor(ctx, account) })
@@ -265,9 +265,9 @@ func (b *backend) rouse() {
 // workFor does what is due for one account.
 func (b *backend) workFor(ctx context.Context, account string) error {
 	ids := b.ledger.Due(account, mostATurn)
-	client, err := b.client(ctx, b.storage, account)
+	client, err := b.client(ctx, account)
 	if err == nil {
-		err = b.settle(ctx, b.ownLog().With("account", account), client, ids...)
+		err = b.settle(ctx, b.log().With("account", account), client, ids...)
 	}
 	if err != nil && ctx.Err() == nil {
 		err = errors.Join(err, b.dropExpired(ctx, ids))
@@ -291,7 +291,7 @@ func (b *backend) dropExpired(ctx context.Context, ids []string) error {
 			return err
 		}
 		b.paid(id)
-		b.ownLog().Warn("a token was never proven gone, but Jira must have ended it by itself", "id", id, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name, "expired", r.Expires.Time())
+		b.log().Warn("a token was never proven gone, but Jira must have ended it by itself", "id", id, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name, "expired", r.Expires.Time())
 	}
 	return nil
 }
@@ -307,9 +307,9 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	if !b.WriteSafeReplicationState() {
 		return nil
 	}
-	log := b.log(req)
+	log := b.at(req.MountPoint)
 	err := b.guard(log, func() error {
-		if err := b.understood(ctx, b.storage, req.MountPoint); err != nil {
+		if err := b.understood(ctx, req.MountPoint); err != nil {
 			return err
 		}
 		b.startWorker()
@@ -322,7 +322,7 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 				held = append(held, b.ledger.IDs(account)...)
 			}
 			if b.System().Tainted() {
-				return b.endLeased(ctx, req, held)
+				return b.endLeased(ctx, held)
 			}
 		}
 		if !b.ledger.Whole() {
@@ -341,13 +341,13 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 // mount and to move it, and nobody is told which: so what no lease holds stays as
 // it is (unmount.go ends it), and the record of each lease stays, as ended, until the
 // lease's own revoke has come.
-func (b *backend) endLeased(ctx context.Context, req *logical.Request, held []string) error {
+func (b *backend) endLeased(ctx context.Context, held []string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	accounts := b.ledger.Accounts()
 	err := b.recall(ctx, held)
 	for b.unpaid() > 0 && ctx.Err() == nil {
-		b.settleAccounts(ctx, req, false, accounts...)
+		b.settleAccounts(ctx, false, accounts...)
 		if b.unpaid() > 0 {
 			select {
 			case <-time.After(time.Second):
