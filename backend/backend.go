@@ -127,12 +127,7 @@ func newBackend(storage logical.Storage, now func() time.Time) *backend {
 			b.pathAutoTidy(),
 			b.pathRotateMountID(),
 		},
-		Secrets: []*framework.Secret{
-			b.secret(patSecret),
-			b.secret(userSecret),
-			b.secret(accessSecret),
-			b.secret(apiTokenSecret),
-		},
+		Secrets: b.secrets(),
 		PathsSpecial: &logical.Paths{
 			SealWrapStorage: []string{configKey, accountsPrefix, retiredPrefix, staticRolesPrefix},
 		},

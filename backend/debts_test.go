@@ -21,7 +21,7 @@ func TestDebtsAreSmall(t *testing.T) {
 			Reader: ledger.Reader{EntityID: "7d2e3179-f69b-450c-7179-ac8ee8bd8ca9", DisplayName: "approle-ci", RequestID: fmt.Sprint("request ", i)},
 		}
 		if i%2 == 0 {
-			r.Type, r.Account, r.Username, r.UserKey = credentialTypeUser, adminAccount, "vault-k3xm2a-"+id, fmt.Sprint("JIRAUSER", i)
+			r.Type, r.Account, r.Username, r.UserKey = ephemeralUserTraits.stored, adminAccount, "vault-k3xm2a-"+id, fmt.Sprint("JIRAUSER", i)
 		}
 		stored, err := json.Marshal(r)
 		if err != nil {

@@ -187,7 +187,7 @@ func (b *backend) storedSecrets(ctx context.Context, c *config) (names []string,
 			return nil, err
 		}
 		// At another site it takes its own way, and an organization's key is c's if it has one.
-		key := r != nil && r.Account.Type == accountTypeAPIToken && c.Admin.Token == ""
+		key := r != nil && r.Account.traits().orgKey && c.Admin.Token == ""
 		if r != nil && r.isAt(c) && r.Config.destination() != c.destination() && (r.Account.hasSecret() || key) {
 			names = append(names, fmt.Sprintf("deleted account %q, which has tokens to end", unretired(name)))
 		}

@@ -99,7 +99,7 @@ func (b *backend) eventOf(what, path string, r *ledger.Record, err error, more .
 	b.event(what, path, err, append(pairs,
 		logical.EventMetadataModified, strconv.FormatBool(err == nil), logical.EventMetadataDataPath, tokenPath(r),
 		"id", r.ID, "role", r.Role, "account", unretired(r.Account), "username", r.Username,
-		"type", typeOf(r), "token_id", r.TokenID, "token_name", r.Name)...)
+		"type", typeOf(r).is().name, "token_id", r.TokenID, "token_name", r.Name)...)
 }
 
 // tokenPath is where the API tells of r.

@@ -282,7 +282,7 @@ func (b *backend) recall(ctx context.Context, ids []string) error {
 func (b *backend) eachIssued(ctx context.Context, ids []string, do func(*ledger.Record) error) error {
 	for _, id := range ids {
 		r, err := b.ledger.Read(ctx, id)
-		if err == nil && r.State == ledger.Issued && r.Type != credentialTypeOAuth2 {
+		if err == nil && r.State == ledger.Issued && !typeOf(r).is().expiresOnly {
 			err = do(r)
 		}
 		if err = unlessSettled(err); err != nil && !errors.Is(err, ledger.ErrUnreadable) {
@@ -354,7 +354,7 @@ func (b *backend) aliveAt(ctx context.Context, c *config, name string, a *accoun
 	}
 	// Of access tokens Jira lists nothing; and of the others there are some on Cloud
 	// alone, or off it.
-	if a.Type == accountTypeOAuth2 || (a.Type == accountTypeAPIToken) != c.cloud() {
+	if t := a.traits(); t.expiresOnly || t.cloud != c.cloud() {
 		return nil, b.whatIsHeld(ctx, name, ids)
 	}
 	site, err := b.sites.trial(c)

@@ -211,7 +211,7 @@ func (h *held) name() string { return h.secret.InternalData["token_name"].(strin
 func (h *held) lives(now time.Time) bool { return !h.gone && !h.asked && now.Before(h.end) }
 
 func (b *bench) works(h *held) bool {
-	if h.secret.InternalData["type"] == credentialTypeOAuth2 {
+	if h.secret.InternalData["type"] == oauth2Traits.stored {
 		return h.lives(b.vaultNow()) // nobody can end it early
 	}
 	return slices.ContainsFunc(b.inJira(), func(tok listed) bool { return tok.id == tokenID(h.secret) })
@@ -568,10 +568,10 @@ func (b *bench) land() {
 	b.t.Helper()
 	for _, r := range b.stored() {
 		if r.State == ledger.Intended {
-			if r.Type == credentialTypeUser {
+			if r.Type == ephemeralUserTraits.stored {
 				b.jira.AddUser(jiratest.User{Name: r.Username})
 			}
-			if r.Type == credentialTypeAPIToken {
+			if r.Type == cloudAPITokenTraits.stored {
 				b.jira.MintAPIToken(r.Username, r.Name, time.Hour)
 			} else {
 				b.jira.Mint(r.Username, r.Name, 1)

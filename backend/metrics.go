@@ -176,7 +176,7 @@ func (p *present) Collect(to chan<- prometheus.Metric) {
 	if err == nil {
 		for name, a := range all {
 			gauge(heldDesc, float64(b.ledger.Held(name)), name)
-			if a.Type != accountTypeOAuth2 {
+			if !a.traits().expiresOnly {
 				gauge(placesDesc, float64(a.places()), name)
 			}
 		}
@@ -204,7 +204,7 @@ func (p *present) Collect(to chan<- prometheus.Metric) {
 func (b *backend) oldestDebt(ctx context.Context) (oldest time.Duration, err error) {
 	records, err := b.readAll(ctx, b.ledger.Page(ledger.Filter{State: ledger.Owed}, "", mostATurn))
 	for _, r := range records {
-		if r != nil && r.State == ledger.Owed && r.Kept != ledger.KeptOwn && r.Type != credentialTypeOAuth2 {
+		if r != nil && r.State == ledger.Owed && r.Kept != ledger.KeptOwn && !typeOf(r).is().expiresOnly {
 			oldest = max(oldest, b.now().Sub(r.OwedAt.Time()))
 		}
 	}

@@ -73,19 +73,9 @@ func (b *backend) mint(ctx context.Context, by ledger.Reader, name string, incre
 // something may have been made all the same.
 func (b *backend) make(ctx context.Context, m *mint) (token jira.Token, secret string, made bool, err error) {
 	highest := b.ledger.Highest(m.record.Site)
-	switch m.record.Type {
-	case credentialTypeUser:
-		token, secret, made, err = b.makeUser(ctx, m)
-	case credentialTypeAPIToken:
-		token, secret, made, err = b.makeAPIToken(ctx, m)
-	case credentialTypeOAuth2:
-		token, secret, err = b.makeAccess(ctx, b.log(), m)
-		return token, secret, false, err
-	default:
-		token, secret, err = m.client.CreateToken(ctx, m.record.Name, days(m.max))
-		made = !jira.NothingMade(err)
-	}
-	if err != nil {
+	t := typeOf(m.record)
+	token, secret, made, err = t.make(ctx, b, m)
+	if err != nil || t.is().expiresOnly {
 		return token, secret, made, err
 	}
 	return token, secret, true, b.isNewID(ctx, m.record, token.ID, highest)
@@ -210,19 +200,14 @@ func (b *backend) takePlace(ctx context.Context, m *mint, c *config, r *role, pa
 		if m.client, err = b.sites.client(c, a.name, a.account); err != nil {
 			return err
 		}
-		m.record.Site, m.record.Account, m.record.Username = m.client.URL(), a.name, a.Username
+		m.record.Site, m.record.Account = m.client.URL(), a.name
 		if m.api, err = c.api(m.client.Site()); err != nil {
 			return err
 		}
-		switch a.Type {
-		case accountTypeOAuth2:
-			m.record.Type, m.record.Username = credentialTypeOAuth2, a.ClientID
-			m.grant, m.revocationURL = a.grant(c, strings.Join(r.Scopes, " ")), a.RevocationURL
-		case accountTypeAPIToken:
-			if err := c.mayMakeAPITokens(); err != nil {
-				return err
-			}
-			m.record.Type, m.granted = credentialTypeAPIToken, a.scopesFor(r)
+		t := a.is()
+		m.record.Type = t.is().stored
+		if err := t.prepare(ctx, b, m, c, r, a.account); err != nil {
+			return err
 		}
 		// Only the place that was seen to be free, lest all who come at once
 		// crowd the same account: who is too late for it looks again.
@@ -301,7 +286,7 @@ func (b *backend) notMinted(ctx context.Context, m *mint, made bool, err error) 
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	r := m.record
-	if r.Type != credentialTypeUser {
+	if !typeOf(r).is().throwAway {
 		err = fmt.Errorf("minting as account %q: %w", r.Account, err)
 	}
 	if made {
@@ -314,7 +299,7 @@ func (b *backend) notMinted(ctx context.Context, m *mint, made bool, err error) 
 	if e := b.ledger.Forget(ctx, r.ID); e != nil {
 		b.log().Warn("the record of a failed mint could not be removed", "id", r.ID, "error", e)
 	}
-	if jira.Is(err, jira.Denied) && r.Type == "" {
+	if jira.Is(err, jira.Denied) && typeOf(r).is().personal {
 		return b.whyDenied(ctx, m, err)
 	}
 	return err
@@ -348,7 +333,7 @@ func (b *backend) takeBack(ctx context.Context, m *mint, secret string, why erro
 	if err := m.endUnread(ctx, secret); err != nil {
 		b.log().Warn("an access token that nobody received lives until it ends by itself", "id", r.ID, "account", r.Account, "error", err)
 	}
-	if err := b.end(ctx, b.log(), m.client, r); err != nil {
+	if err := typeOf(r).end(ctx, b.log(), b, m.client, r); err != nil {
 		b.log().Warn("a token that nobody received could not be deleted; the ledger keeps it", "id", r.ID, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name, "error", err)
 		b.debt(r, err.Error())
 		if err := b.ledger.Owe(ctx, r.ID, r.TokenID); err != nil {

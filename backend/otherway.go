@@ -33,7 +33,7 @@ func (b *backend) other(ctx context.Context, account string, client *jira.Client
 // failed with why, because Jira refuses it or limits its user. No error means that the
 // token is proven gone. Else the error is why, with what the administrator met.
 func (b *backend) endAsAdmin(ctx context.Context, log hclog.Logger, r *ledger.Record, why error) error {
-	if !jira.OfLogin(why) || r.Type != "" || r.TokenID == "" || unretired(r.Account) == adminAccount {
+	if !jira.OfLogin(why) || !typeOf(r).is().personal || r.TokenID == "" || unretired(r.Account) == adminAccount {
 		return why
 	}
 	c, err := load[config](ctx, &b.decoded, b.storage, configKey)

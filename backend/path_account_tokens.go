@@ -72,7 +72,7 @@ func (b *backend) readAccountTokens(ctx context.Context, _ *logical.Request, d *
 	if err != nil {
 		return nil, err
 	}
-	if a.Type == accountTypeOAuth2 {
+	if a.traits().expiresOnly {
 		return nil, mistakef("account %q is of type %s: Jira does not list access tokens", name, a.Type)
 	}
 	unused, expiring := time.Duration(d.Get("unused_for").(int))*time.Second, time.Duration(d.Get("expiring_within").(int))*time.Second //nolint:errcheck // the schema's type

@@ -14,10 +14,6 @@ import (
 	"vault-plugin-secrets-jira/backend/jira"
 )
 
-// accountTypeUser is an account that is a Jira user. The other types are service
-// accounts (access.go, apitoken.go).
-const accountTypeUser = "user"
-
 // account is a Jira user or a service account that the engine mints for, as it is
 // stored. It is comparable.
 type account struct {
@@ -46,7 +42,7 @@ func (b *backend) pathAccounts() *framework.Path {
 			Type:          framework.TypeString,
 			Description:   "What the account is: user, a Jira user; oauth2, a service account of Jira 11 or newer or of Jira Cloud, for access tokens; cloud_api_token, a service account of Jira Cloud, for API tokens. It cannot be changed.",
 			Default:       accountTypeUser,
-			AllowedValues: []any{accountTypeUser, accountTypeOAuth2, accountTypeAPIToken},
+			AllowedValues: allTypesOf(func(t *traits) string { return t.accountType }),
 		},
 		"account_id": {
 			Type:        framework.TypeString,
@@ -204,41 +200,27 @@ func (a *account) update(f fields) (stale string, err error) {
 	return stale, nil
 }
 
+// is is the type of a, which was validated.
+func (a *account) is() accountType {
+	if t := knownType(a.Type); t != nil {
+		return t
+	}
+	return pat{}
+}
+
+// traits are those of a's type.
+func (a *account) traits() *traits { return a.is().is() }
+
 // validate refuses what cannot work, whatever Jira says.
 func (a *account) validate() error {
-	switch {
-	case a.Type != accountTypeUser && a.schedule != schedule{Overlap: a.Overlap}:
-		return mistakef("rotation_period, rotation_schedule and what goes with them are for type=user: no documented call rotates what a service account logs in with")
-	case a.Type == accountTypeOAuth2:
-		if a.Username != "" || a.kind() != "" || a.FallbackPassword != "" || a.AllowAdmin || a.Exclusive || a.OwnTokenID != "" {
-			return mistakef("username, token, password, fallback_password, allow_admin, exclusive and own_token_id are for type=user: a service account has client_id and client_secret")
-		}
-		if a.AccountID != "" {
-			return mistakef("account_id is for type=%s", accountTypeAPIToken)
-		}
-		return a.service.validate()
-	case a.Type == accountTypeAPIToken:
-		return a.validateAPITokens()
-	case a.Type != accountTypeUser:
+	t := knownType(a.Type)
+	if t == nil {
 		return mistakef("type %q is not known: write user, oauth2 or cloud_api_token", a.Type)
-	case a.AccountID != "":
-		return mistakef("account_id is for type=%s", accountTypeAPIToken)
-	case a.service != service{}:
-		return mistakef("client_id, client_secret, token_url, revocation_url and scopes are for type=oauth2")
-	case a.Username == "":
-		return mistakef("username is missing: the login name of the Jira user")
-	case a.FallbackPassword != "" && a.Token == "":
-		return mistakef("fallback_password is for an account that logs in with a token: remove it with null, or write token")
-	case a.kind() == "":
-		return mistakef("token or password is missing: what the engine logs in with as %q", a.Username)
-	case a.MaxTokens < 1:
-		return mistakef("max_tokens must be 1 or more")
-	case a.Exclusive && a.Token != "" && a.RecordID == "":
-		return mistakef("exclusive needs a password, or a token that the engine minted itself: it cannot tell the one that it was given from those that readers may make, and would delete it with them; write the token with exclusive=false, rotate the account with rotate-account, and set exclusive=true then")
-	case a.places() < 1:
-		return mistakef("max_tokens=%d leaves no room for tokens of leases: the engine logs in with one, and keeps one free for its replacement", a.MaxTokens)
 	}
-	return a.validateKept()
+	if !t.is().personal && a.schedule != (schedule{Overlap: a.Overlap}) {
+		return mistakef("rotation_period, rotation_schedule and what goes with them are for type=user: no documented call rotates what a service account logs in with")
+	}
+	return t.validate(a)
 }
 
 // places is how many tokens of leases the account can hold. A token that the
@@ -246,7 +228,7 @@ func (a *account) validate() error {
 // while it replaces the last; a password leaves all places to the leases. Of
 // access tokens Jira knows no cap.
 func (a *account) places() int {
-	if a.Type == accountTypeOAuth2 {
+	if a.traits().expiresOnly {
 		return math.MaxInt32
 	}
 	if a.Token != "" {
@@ -337,11 +319,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		if warnings, err = b.verifyAccount(ctx, c, name, before, a, sentCredential(d, stale)); err != nil {
 			return nil, err
 		}
-		// A user who was renamed is the same by his key.
-		moves := before != nil && before.UserKey != a.UserKey
-		if before != nil && a.Type == accountTypeOAuth2 { // what its tokens are revoked with
-			moves = before.ClientID != a.ClientID || before.TokenURL != a.TokenURL || before.RevocationURL != a.RevocationURL && before.RevocationURL != ""
-		}
+		moves := before != nil && a.is().moves(a, before)
 		var moved []string
 		if moves {
 			if err := b.logsInWithItsOwn(name); err != nil {
@@ -448,7 +426,7 @@ func (b *backend) readAccount(ctx context.Context, _ *logical.Request, d *framew
 
 // room is how many more tokens the account can hold, -1 where there is no end.
 func (b *backend) room(name string, a *account) int {
-	if a.Type == accountTypeOAuth2 {
+	if a.traits().expiresOnly {
 		return -1
 	}
 	return max(a.places()-b.ledger.Held(name), 0)

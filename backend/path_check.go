@@ -125,7 +125,7 @@ func (b *backend) check(ctx context.Context, by ledger.Reader, name string, r *r
 	slices.Sort(projects)
 	projects = slices.Compact(projects)
 	accounts := r.Accounts
-	if r.CredentialType == credentialTypeUser {
+	if r.traits().throwAway {
 		accounts = []string{""}
 	}
 	v := &verdict{subjects: []map[string]any{}}
@@ -204,17 +204,17 @@ func (b *backend) trial(ctx context.Context, by ledger.Reader, name string, c *c
 	}
 	m.record.TokenID = token.ID
 	login := jira.Login{Token: secret, Username: m.record.Username}
-	if m.record.Type == credentialTypeOAuth2 || m.record.Type == credentialTypeAPIToken {
+	if is := typeOf(m.record).is(); !is.personal && !is.throwAway {
 		login.Username = "" // it is no user
 	}
 	err = ask(m, m.api.As(login))
-	if m.record.Type == credentialTypeAPIToken && jira.Is(err, jira.Refused) {
+	if typeOf(m.record).is().orgKey && jira.Is(err, jira.Refused) {
 		err = fmt.Errorf("%w; the first API token of a new service account may take a minute to work: try again then", err)
 	}
 	ctx, cancel := undo(ctx)
 	defer cancel()
 	err = errors.Join(err, m.endUnread(ctx, secret))
-	if e := b.end(ctx, b.log(), m.client, m.record); e != nil {
+	if e := typeOf(m.record).end(ctx, b.log(), b, m.client, m.record); e != nil {
 		b.debt(m.record, e.Error())
 		if owed := b.ledger.Owe(ctx, m.record.ID, m.record.TokenID); owed != nil {
 			e = errors.Join(e, owed)
@@ -246,7 +246,7 @@ func (b *backend) place(ctx context.Context, m *mint, c *config, r *role, passed
 			return err
 		}
 	}
-	if r.CredentialType == credentialTypeUser {
+	if r.traits().throwAway {
 		return b.enlist(ctx, m, c, r)
 	}
 	return b.takePlace(ctx, m, c, r, passed)

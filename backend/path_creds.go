@@ -141,7 +141,7 @@ func (b *backend) issue(ctx context.Context, req *logical.Request, d *framework.
 	b.log().Info("token issued", "role", kept["role"], "account", kept["account"], "token_id", kept["token_id"], "token_name", kept["token_name"], "request_id", m.record.Reader.RequestID)
 	b.eventOf(eventCreate, req.Path, m.record, nil, "request_id", m.record.Reader.RequestID)
 	revocable, renewable := true, true
-	if l.Type == credentialTypeOAuth2 {
+	if typeOf(m.record).is().expiresOnly {
 		revocable, renewable = m.revocationURL != "", false
 		m.max = m.ttl
 		if !revocable {
@@ -165,7 +165,7 @@ func (b *backend) issue(ctx context.Context, req *logical.Request, d *framework.
 			InternalData: kept,
 		},
 	}
-	if l.Type == credentialTypeOAuth2 || l.Type == credentialTypeAPIToken {
+	if typeOf(m.record).is().scoped {
 		resp.Data["scopes"] = append([]string{}, m.granted...)
 	}
 	return resp, nil

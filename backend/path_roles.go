@@ -15,15 +15,6 @@ import (
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
-// What a role hands out: a personal access token of one of its accounts, or of
-// a user who is made for the lease, or an access token of a service account. A
-// fourth is in apitoken.go.
-const (
-	credentialTypePAT    = "pat"
-	credentialTypeUser   = "ephemeral_user"
-	credentialTypeOAuth2 = "oauth2"
-)
-
 // role is what a reader gets, as it is stored.
 type role struct {
 	CredentialType string   `json:"credential_type"`
@@ -46,7 +37,7 @@ func (b *backend) pathRoles() *framework.Path {
 			Type:          framework.TypeString,
 			Description:   "What a reader gets: pat, a personal access token of one of the accounts; ephemeral_user, one of a user who is made for the lease, and ends with it, for which the config needs an admin credential; oauth2, an access token of a service account; cloud_api_token, an API token of a service account of Jira Cloud.",
 			Default:       credentialTypePAT,
-			AllowedValues: []any{credentialTypePAT, credentialTypeUser, credentialTypeOAuth2, credentialTypeAPIToken},
+			AllowedValues: allTypesOf(func(t *traits) string { return t.name }),
 		},
 		"scopes": {
 			Type:        framework.TypeCommaStringSlice,
@@ -214,14 +205,17 @@ func (r *role) update(f fields) error {
 
 // validate refuses what cannot work. The longest life of a token is in days.
 func (r *role) validate(maxTokenDays int) error {
-	switch {
-	case accountTypeFor(r.CredentialType) == "" && r.CredentialType != credentialTypeUser:
+	t := typeNamed(r.CredentialType)
+	if r.CredentialType == "" || t == nil {
 		return mistakef("credential_type %q is not known: write pat, ephemeral_user, oauth2 or cloud_api_token", r.CredentialType)
-	case (r.CredentialType == credentialTypePAT || r.CredentialType == credentialTypeUser) && len(r.Scopes) > 0:
+	}
+	is := t.is()
+	switch {
+	case !is.scoped && len(r.Scopes) > 0:
 		return mistakef("scopes are for credential_type=oauth2 and cloud_api_token: a personal access token is the whole user")
-	case r.CredentialType != credentialTypeUser && len(r.Accounts) == 0:
+	case !is.throwAway && len(r.Accounts) == 0:
 		return mistakef("accounts is missing: the names of the accounts to mint for")
-	case r.CredentialType == credentialTypeUser && len(r.Accounts) > 0:
+	case is.throwAway && len(r.Accounts) > 0:
 		return mistakef("accounts is for credential_type=pat: an ephemeral_user is made by the config's admin")
 	case r.MaxLeases < 0:
 		return mistakef("max_leases must be 1 or more, or 0 for as many as the accounts can hold")
@@ -242,7 +236,7 @@ func (r *role) validate(maxTokenDays int) error {
 	if err := r.limits.validate(); err != nil {
 		return err
 	}
-	if r.CredentialType == credentialTypeUser {
+	if is.throwAway {
 		return r.userScope.validate()
 	}
 	if !r.userScope.empty() {
@@ -348,7 +342,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 			return nil, err
 		}
 		warnings, written = nil, r
-		if r.CredentialType == credentialTypeUser {
+		if r.traits().throwAway {
 			changed := before == nil || !reflect.DeepEqual(before.userScope, r.userScope)
 			if changed || asked {
 				if warnings, err = b.verifyUsers(ctx, readerOf(req), name, r, verify, before == nil || !before.givesTheSame(r)); err != nil {
@@ -372,18 +366,13 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 	return warned(append(warnings, more...)), err
 }
 
-// accountTypeFor is the type that the accounts of a role have to be of; empty
-// where it has none, or there is no such type of credential.
-func accountTypeFor(credentialType string) string {
-	return map[string]string{
-		credentialTypePAT: accountTypeUser, credentialTypeOAuth2: accountTypeOAuth2, credentialTypeAPIToken: accountTypeAPIToken,
-	}[credentialType]
-}
+// traits are those of what r hands out; r was validated.
+func (r *role) traits() *traits { return storedType(r.CredentialType).is() }
 
 // accountsAreThere refuses role r, called name, where one of its accounts is not there, or
 // not for it. The caller holds b.resources.
 func (b *backend) accountsAreThere(ctx context.Context, name string, r *role) error {
-	want := accountTypeFor(r.CredentialType)
+	is := r.traits()
 	for _, account := range r.Accounts {
 		if err := checkName("an account", account); err != nil {
 			return err
@@ -395,13 +384,13 @@ func (b *backend) accountsAreThere(ctx context.Context, name string, r *role) er
 		if err := a.mayBeUsedBy(account, name); err != nil {
 			return err
 		}
-		if a.Type != want {
-			return mistakef("accounts: %q is of type %s, and credential_type=%s needs one of type %s", account, a.Type, r.CredentialType, want)
+		if a.Type != is.accountType {
+			return mistakef("accounts: %q is of type %s, and credential_type=%s needs one of type %s", account, a.Type, r.CredentialType, is.accountType)
 		}
 		if wider := widerThan(r.Scopes, strings.Fields(a.Scopes)); a.Scopes != "" && len(wider) > 0 {
 			return mistakef("scopes: account %q does not have %s", account, strings.Join(wider, ", "))
 		}
-		if want == accountTypeAPIToken && len(a.scopesFor(r)) == 0 {
+		if is.orgKey && len(a.scopesFor(r)) == 0 {
 			return mistakef("scopes is missing: an API token is made with some, as read:jira-work, and account %q names none either", account)
 		}
 	}

@@ -72,11 +72,8 @@ A client secret, of type=oauth2, cannot be rotated by any documented call.
 		if err != nil {
 			return nil, err
 		}
-		switch a.Type {
-		case accountTypeOAuth2:
-			return nil, mistakef("no documented call rotates the client secret of a service account: make another one in Jira's administration, and write it to the account as client_secret")
-		case accountTypeAPIToken:
-			return nil, mistakef("account %q has no credential of its own: its API tokens are made with the config's token", name)
+		if err := a.is().cannotRotate(name); err != nil {
+			return nil, err
 		}
 		warnings, err := b.rotate(ctx, readerOf(req), &keeper{b: b, name: name, account: name})
 		return warned(warnings), err

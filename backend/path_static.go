@@ -170,7 +170,7 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 			if err != nil {
 				return false, err
 			}
-			if a.Type != accountTypeUser {
+			if !a.traits().personal {
 				return false, mistakef("account %q is of type %s, and a static role needs one of type %s", r.Account, a.Type, accountTypeUser)
 			}
 			if err := a.mayBeUsedBy(r.Account, staticName(name)); err != nil {

@@ -87,18 +87,12 @@ func (b *backend) works(ctx context.Context, name string, a *account) error {
 	b.checks.mu.Lock()
 	last, ok := b.checks.found[name]
 	b.checks.mu.Unlock()
-	if ok && last.credential == a.credential && time.Since(last.at) < statusRest || ok && a.Type == accountTypeOAuth2 {
+	if ok && last.credential == a.credential && time.Since(last.at) < statusRest || ok && a.traits().expiresOnly {
 		return last.err
 	}
 	client, err := b.client(ctx, name)
 	if err == nil {
-		switch a.Type {
-		case accountTypeOAuth2: // to ask would cost an access token: the last read tells
-		case accountTypeAPIToken:
-			_, err = client.Tokens(ctx)
-		default:
-			_, err = client.Myself(ctx)
-		}
+		err = a.is().works(ctx, client, a)
 	}
 	if err == nil && b.sites.onFallback(name, a) {
 		err = mistakef("Jira refuses its token, and the engine logs in with fallback_password: rotate the account with rotate-account, or write another token")

@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,13 +84,10 @@ func recordExample() map[string]any {
 	}
 }
 
-// typeOf is the type of r's credential, in the API's words.
-func typeOf(r *ledger.Record) string { return cmp.Or(r.Type, credentialTypePAT) }
-
 // recordData is r for the API.
 func recordData(r *ledger.Record) map[string]any {
 	return map[string]any{
-		"id": r.ID, "state": string(r.State), "type": typeOf(r), "kept": string(r.Kept), "role": r.Role, "account": r.Account, "username": r.Username,
+		"id": r.ID, "state": string(r.State), "type": typeOf(r).is().name, "kept": string(r.Kept), "role": r.Role, "account": r.Account, "username": r.Username,
 		"token_id": r.TokenID, "token_name": r.Name,
 		"issued_at": rfc3339(r.IssuedAt.Time()), "lease_end": rfc3339(r.LeaseEnd.Time()), "expires_at": rfc3339(r.Expires.Time()), "owed_since": rfc3339(r.OwedAt.Time()),
 		"entity_id": r.Reader.EntityID, "display_name": r.Reader.DisplayName, "remote_address": r.Reader.RemoteAddress, "request_id": r.Reader.RequestID, "metadata": r.Reader.Metadata,
@@ -261,30 +257,21 @@ func (b *backend) readToken(ctx context.Context, _ *logical.Request, d *framewor
 
 // live asks Jira about the credential of r, and adds to resp what it says.
 func (b *backend) live(ctx context.Context, r *ledger.Record, resp *logical.Response) error {
-	if r.Type == credentialTypeOAuth2 {
-		return mistakef("it does not list access tokens")
-	}
-	client, err := b.client(ctx, r.Account)
-	if err != nil {
-		return err
-	}
-	if r.Type == credentialTypeUser {
-		u, _, found, err := client.FindUser(ctx, r.Username)
-		if err != nil {
+	t := typeOf(r)
+	client := (*jira.Client)(nil)
+	if !t.is().expiresOnly {
+		var err error
+		if client, err = b.client(ctx, r.Account); err != nil {
 			return err
 		}
-		resp.Data["in_jira"] = found && u.Active
-		return nil
 	}
-	tokens, err := client.Tokens(ctx)
+	there, last, err := t.lookUp(ctx, client, r)
 	if err != nil {
 		return err
 	}
-	resp.Data["in_jira"], resp.Data["last_accessed_at"] = false, ""
-	for _, t := range tokens {
-		if isOf(r, t) {
-			resp.Data["in_jira"], resp.Data["last_accessed_at"] = true, rfc3339(t.LastUsed)
-		}
+	resp.Data["in_jira"] = there
+	if !t.is().throwAway {
+		resp.Data["last_accessed_at"] = rfc3339(last)
 	}
 	return nil
 }
@@ -303,7 +290,7 @@ func (b *backend) revokeToken(ctx context.Context, req *logical.Request, d *fram
 		return nil, mistakef("this is what the engine logs in with: replace it with rotate-account or rotate-root, and the last one ends with the overlap")
 	case r.Kept == ledger.KeptStatic:
 		return nil, mistakef("this is the token of %s: replace it with rotate-role, or delete the static role", strings.Replace(r.Role, staticName(""), "static role ", 1))
-	case r.Type == credentialTypeOAuth2:
+	case typeOf(r).is().expiresOnly:
 		return nil, mistakef("only its holder has an access token, and only Vault what was handed out: revoke its lease; without a revocation_url it lives until %s", rfc3339(r.Expires.Time()))
 	case r.NeverIssued():
 		return nil, mistakef("nobody holds it: the engine asks Jira whether it is there, and ends it")
@@ -487,7 +474,7 @@ func (b *backend) matches(ctx context.Context, w *wanted, r *ledger.Record, used
 func (b *backend) uses() func(context.Context, *ledger.Record) (time.Time, bool, error) {
 	lists := map[string][]jira.Token{}
 	return func(ctx context.Context, r *ledger.Record) (time.Time, bool, error) {
-		if r.Type != "" { // of which Jira does not tell
+		if !typeOf(r).is().personal { // of which Jira does not tell
 			return time.Time{}, false, nil
 		}
 		list, ok := lists[r.Account]

@@ -99,7 +99,7 @@ func (b *backend) retiredClient(ctx context.Context, name string) (*jira.Client,
 		if again, err := b.accountOf(ctx, &r.Account.credential, ""); err == nil && again != "" {
 			return b.client(ctx, again)
 		}
-		if r.Account.Type == accountTypeAPIToken && c.cloud() && c.Admin.Token != "" {
+		if r.Account.traits().orgKey && c.cloud() && c.Admin.Token != "" {
 			r = &retired{*c, r.Account} // with the organisation's key of now
 		}
 	}

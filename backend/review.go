@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -173,36 +172,7 @@ func (b *backend) reviewAccount(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if a.Type == accountTypeOAuth2 {
-		c, err := b.loadConfig(ctx)
-		if err != nil {
-			return err
-		}
-		_, err = b.verifyService(ctx, c, client.Site(), a)
-		return err
-	}
-	if a.Type == accountTypeAPIToken {
-		if _, err := client.Tokens(ctx); err != nil {
-			return fmt.Errorf("listing its API tokens: %w", err)
-		}
-		return nil
-	}
-	u, err := client.Myself(ctx)
-	switch {
-	case err != nil:
-		return fmt.Errorf("the %s cannot be used: %w", a.kind(), err)
-	case !u.Active:
-		return mistakef("user %q is not active in Jira any more", u.Name)
-	case a.UserKey != "" && u.Key != a.UserKey:
-		return mistakef("the %s belongs to user %q now, who is another than %q", a.kind(), u.Name, a.Username)
-	case u.Name != a.Username:
-		return mistakef("user %q was renamed to %q: write the account with the new username", a.Username, u.Name)
-	}
-	is, err := client.Administrator(ctx)
-	if err == nil && is && !a.AllowAdmin {
-		return mistakef("user %q administers Jira now, and so does every token of the account: take that from him, or set allow_admin=true", u.Name)
-	}
-	return err
+	return a.is().review(ctx, b, client, a)
 }
 
 // finding is what the last review found of an account or a role, and when that

@@ -14,18 +14,14 @@ import (
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
-// patSecret is the type of a lease that holds a personal access token. It is
-// stored in every lease and never changes.
-const patSecret = "jira_pat"
-
-// userSecret is the same of a lease that holds the token of a throw-away user.
-const userSecret = "jira_ephemeral_user"
-
-// accessSecret is the same of one that holds a service account's access token.
-const accessSecret = "jira_oauth2" //nolint:gosec // a type's name
-
-// apiTokenSecret is the same of one that holds a service account's API token.
-const apiTokenSecret = "jira_cloud_api_token" //nolint:gosec // a type's name
+// secrets are the types of leases, one for each type of credential.
+func (b *backend) secrets() []*framework.Secret {
+	var all []*framework.Secret
+	for _, t := range allTypes {
+		all = append(all, b.secret(t.is().secretType))
+	}
+	return all
+}
 
 // secret is a type of lease. All types are renewed and revoked by what their data
 // say.
@@ -76,18 +72,12 @@ type lease struct {
 	UserKey      string `json:"user_key,omitempty"`
 }
 
+// traits are those of what l holds.
+func (l *lease) traits() *traits { return storedType(l.Type).is() }
+
 func (l *lease) encode() map[string]any {
-	secretType := patSecret
-	switch l.Type {
-	case credentialTypeUser:
-		secretType = userSecret
-	case credentialTypeOAuth2:
-		secretType = accessSecret
-	case credentialTypeAPIToken:
-		secretType = apiTokenSecret
-	}
 	data := map[string]any{
-		"secret_type": secretType, // by which the framework finds the way back here
+		"secret_type": l.traits().secretType, // by which the framework finds the way back here
 		"id":          l.ID, "token_id": l.TokenID, "token_name": l.TokenName, "url": l.Site,
 		"account": l.Account, "username": l.Username, "role": l.Role,
 		"ttl": l.TTL, "max_ttl": l.MaxTTL, "expires_at": l.ExpiresAt, "issued_at": l.IssuedAt,
@@ -109,7 +99,7 @@ func decodeLease(data map[string]any) (*lease, error) {
 	if err := json.Unmarshal(raw, l); err != nil {
 		return nil, fmt.Errorf("the lease's data: %w", err)
 	}
-	if l.ID == "" || l.TokenID == "" && l.Type != credentialTypeOAuth2 || l.Account == "" {
+	if l.ID == "" || l.TokenID == "" && !l.traits().expiresOnly || l.Account == "" {
 		return nil, errors.New("the lease's data lacks the token's ids or its account")
 	}
 	return l, nil
@@ -129,7 +119,7 @@ func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *frame
 }
 
 func (b *backend) renew(ctx context.Context, req *logical.Request, l *lease) (*logical.Response, error) {
-	if l.Type == credentialTypeOAuth2 {
+	if l.traits().expiresOnly {
 		return nil, mistakef("an access token cannot live longer than Jira has given it: read a new one")
 	}
 	t, err := b.termsNow(ctx, l)
@@ -202,7 +192,7 @@ func (b *backend) revokeLease(ctx context.Context, l *lease, token string, queue
 
 // revokeHeld is revokeLease, and tells how it went where it did not fail.
 func (b *backend) revokeHeld(ctx context.Context, l *lease, token string, queued bool) (result string, err error) {
-	if l.Type == credentialTypeOAuth2 {
+	if l.traits().expiresOnly {
 		return b.revokeAccess(ctx, l, token, queued)
 	}
 	log := b.log().With("id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
@@ -286,7 +276,7 @@ func (b *backend) endNow(ctx context.Context, log hclog.Logger, r *ledger.Record
 	if err != nil {
 		return err
 	}
-	if err := b.end(ctx, log, client, r); err != nil {
+	if err := typeOf(r).end(ctx, log, b, client, r); err != nil {
 		return fmt.Errorf("revoking as account %q: %w", r.Account, err)
 	}
 	return nil

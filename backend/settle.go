@@ -65,7 +65,7 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 			b.tellDamaged()
 		case err != nil:
 			return err
-		case r.Type == credentialTypeOAuth2:
+		case typeOf(r).is().expiresOnly:
 			failed = errors.Join(failed, b.rested(r, b.outlived(ctx, log, r)))
 		case r.State == ledger.Ended && r.Over(now): // its lease has not come to tell
 			failed = errors.Join(failed, b.rested(r, b.ledger.Forget(ctx, r.ID)))
@@ -112,7 +112,7 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 		case clock.doubt != "":
 			log.Warn(clock.doubt+": tokens past their lease's end are left to Vault until they are past it by both clocks", "jira_clock", date, "own_clock", now)
 		}
-		err = b.each(log, lost, func(r *ledger.Record) error { return b.settleLost(ctx, log, client, r, tokens, clock) })
+		err = b.each(log, lost, func(r *ledger.Record) error { return typeOf(r).settleLost(ctx, log, b, client, r, tokens, clock) })
 		if halts(err) {
 			return errors.Join(failed, err)
 		}
@@ -212,13 +212,8 @@ func (b *backend) compare(date, now time.Time) clock {
 	return clock{now, ""}
 }
 
-// settleLost finds out, from the list of the user's tokens, whether Jira made
-// the token of a mint that never came to a lease, and ends it if so. If not, its
-// intent stays until no late request can make it any more.
-func (b *backend) settleLost(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record, tokens []jira.Token, clock clock) error {
-	if r.Type == credentialTypeUser {
-		return b.settleLostUser(ctx, log, client, r, clock)
-	}
+// settleListed is settleLost of what is found on the list of a user's tokens.
+func (b *backend) settleListed(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record, tokens []jira.Token, clock clock) error {
 	var made []string
 	if r.TokenID != "" && b.certain(client, r) { // the list may lag behind
 		made = append(made, r.TokenID)
@@ -265,49 +260,10 @@ func unlessSettled(err error) error {
 	return err
 }
 
-// end ends the credential of r, of whatever type, and what was made with it. No
-// error means that it is proven gone, or is one that only its own end can end.
-// client is the login of r's account.
-func (b *backend) end(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record) error {
-	switch r.Type {
-	case credentialTypeUser:
-		return b.endUser(ctx, log, client, r)
-	case credentialTypeOAuth2: // nobody but its holder has it
-		return nil
-	}
-	err := b.endToken(ctx, log, client, r)
-	if client.APITokens() != nil {
-		return err
-	}
-	if err != nil {
-		// With the token that its account logs in with went the proof that it did. It
-		// is gone if Jira knows nobody by it, which is asked anew.
-		if login := b.endsItself(ctx, r); login != nil {
-			if alive, e := client.As(*login).Accepted(ctx); e == nil && !alive {
-				return nil
-			}
-		}
-		if other := b.other(ctx, r.Account, client, err); other != nil {
-			client = other
-			err = b.endToken(ctx, log, client, r)
-		}
-		if err != nil {
-			return b.endWithoutLogin(ctx, log, r, err)
-		}
-	}
-	if r.Kept == ledger.KeptOwn && isRetired(r.Account) {
-		return nil // nobody is left to look with
-	}
-	return b.sweep(ctx, log, client, r.Account)
-}
-
 // endToken ends the token of r as client, and nothing else.
 func (b *backend) endToken(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record) error {
 	if !b.certain(client, r) {
 		return b.endNamed(ctx, log, client, r)
-	}
-	if k := client.APITokens(); k != nil {
-		return k.Delete(ctx, r.TokenID, r.Name)
 	}
 	err := client.DeleteToken(ctx, r.TokenID)
 	if anothers(ctx, client, r, r.TokenID, err) {
@@ -430,7 +386,7 @@ func (b *backend) endsItself(ctx context.Context, r *ledger.Record) *jira.Login 
 // pay ends a credential that is owed.
 func (b *backend) pay(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record) error {
 	b.debt(r, "the ledger has it as owed")
-	if err := b.end(ctx, log, client, r); err != nil {
+	if err := typeOf(r).end(ctx, log, b, client, r); err != nil {
 		return b.notEnded(log, r, r.TokenID, err)
 	}
 	if err := b.ledger.Gone(ctx, r); err != nil {

@@ -272,7 +272,7 @@ func (s *sites) paused(c *config, accounts map[string]*account) map[string]time.
 		note(name, have.PausedUntil())
 	}
 	for name, a := range accounts {
-		if a.Type == accountTypeOAuth2 && s.site != nil { // which asks as nobody's user
+		if a.traits().expiresOnly && s.site != nil { // which asks as nobody's user
 			note(name, s.site.GrantPausedUntil(a.grant(c, "")))
 		}
 	}

@@ -265,7 +265,7 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 	if err != nil {
 		return err
 	}
-	if a.Type == accountTypeOAuth2 { // of which Jira lists nothing
+	if a.traits().expiresOnly { // of which Jira lists nothing
 		return nil
 	}
 	tokens, date, err := client.TokensDated(ctx)
@@ -412,7 +412,7 @@ func (b *backend) endOrphan(ctx context.Context, client *jira.Client, o orphan) 
 	expires, _ := time.Parse(time.RFC3339, o.Expires) // zero if never
 	kind := ""
 	if client.APITokens() != nil {
-		kind = credentialTypeAPIToken
+		kind = cloudAPITokenTraits.stored
 	}
 	err := b.ledger.Adopt(ctx, &ledger.Record{
 		Type: kind, ID: o.ID, Name: o.TokenName, TokenID: o.TokenID, Site: client.URL(), Account: o.Account,

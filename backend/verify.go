@@ -28,6 +28,15 @@ func (a *account) needsJira(before *account, sent bool) bool {
 	return was != is
 }
 
+// verification is a write of an account that is checked against Jira.
+type verification struct {
+	c         *config
+	client    *jira.Client // as the account would log in
+	name      string
+	a, before *account // before is nil where it is new
+	sent      bool     // a token, password or secret came with the write
+}
+
 // verifyAccount asks Jira whether account name can do its work as a, and takes over into
 // a what it says of it. before is nil where it is new, and sent tells whether a token,
 // password or secret came with the write.
@@ -40,43 +49,7 @@ func (b *backend) verifyAccount(ctx context.Context, c *config, name string, bef
 		return nil, err
 	}
 	defer client.Close()
-	switch {
-	case a.Type == accountTypeOAuth2:
-		return b.verifyService(ctx, c, client.Site(), a)
-	case a.Type == accountTypeAPIToken:
-		return c.verifyAPITokens(ctx, client)
-	case c.cloud():
-		return nil, mistakef("Jira Cloud has no personal access tokens: with deployment=cloud an account is of type=oauth2, or cloud_api_token")
-	}
-	working, warnings, err := b.verifyLogin(ctx, client, before, a, sent)
-	if err != nil {
-		return nil, err
-	}
-	isAdmin, err := working.Administrator(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("checking whether %q is an administrator: %w", a.Username, err)
-	}
-	if isAdmin && !a.AllowAdmin {
-		return nil, mistakef("user %q administers Jira, and so would every token of the account: take another user, or set allow_admin=true", a.Username)
-	}
-	if c.Version == "" { // Jira did not tell it when the config was written
-		if _, err := versionOf(ctx, working); err != nil {
-			return nil, fmt.Errorf("checking the site: %w", err)
-		}
-	}
-	tokens, date, err := working.TokensDated(ctx)
-	if err != nil {
-		return nil, cannotList(a.Username, err)
-	}
-	if working == client { // else the token in use is dead
-		w, err := a.recognize(tokens, date)
-		if err != nil {
-			return nil, err
-		}
-		warnings = append(warnings, w...)
-	}
-	w, err := b.verifyRoom(ctx, name, before, a, tokens)
-	return append(warnings, w...), err
+	return a.is().verify(ctx, b, &verification{c, client, name, a, before, sent})
 }
 
 // trialClient returns a client for checking a before it is stored. A login

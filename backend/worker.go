@@ -284,7 +284,7 @@ func (b *backend) dropExpired(ctx context.Context, ids []string) error {
 		if errors.Is(err, ledger.ErrMissing) { // a removal that was answered with an error
 			b.paid(id)
 		}
-		if err != nil || r.Type == credentialTypeUser || r.Expires == 0 || b.now().Before(r.Expires.Time().Add(expiredFor)) {
+		if err != nil || typeOf(r).is().throwAway || r.Expires == 0 || b.now().Before(r.Expires.Time().Add(expiredFor)) {
 			continue // what cannot be read now is read again
 		}
 		if err := b.ledger.Forget(ctx, id); err != nil {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/hashicorp/go-hclog"
@@ -29,6 +30,16 @@ import (
 //
 // Nobody is ever deleted or deactivated whose name does not hold the id of the
 // record that he is to be ended for.
+
+// ephemeralUser is a personal access token of a user who is made for its lease.
+type ephemeralUser struct{}
+
+var ephemeralUserTraits = traits{name: "ephemeral_user", stored: "ephemeral_user", secretType: userSecret, throwAway: true}
+
+// userSecret is the type of a lease that holds the token of a throw-away user.
+const userSecret = "jira_ephemeral_user"
+
+func (ephemeralUser) is() *traits { return &ephemeralUserTraits }
 
 // adminAccount is who looks after throw-away users, where records name an
 // account: the config's admin. No account can have this name.
@@ -179,10 +190,10 @@ func (b *backend) password(ctx context.Context, c *config) (string, error) {
 	return p, nil
 }
 
-// makeUser makes the user of m, whose intent is written, puts him where his role
-// says, and makes his token. Its error tells too, by made, whether he may be
-// there, though nothing was made by the call that failed.
-func (b *backend) makeUser(ctx context.Context, m *mint) (token jira.Token, secret string, made bool, err error) {
+// make makes the user of m, puts him where his role says, and makes his token. Its error
+// tells too, by made, whether he may be there, though nothing was made by the call that
+// failed.
+func (ephemeralUser) make(ctx context.Context, _ *backend, m *mint) (token jira.Token, secret string, made bool, err error) {
 	user, err := m.client.CreateUser(ctx, m.user)
 	if err != nil {
 		made = !jira.NothingMade(err)
@@ -229,10 +240,10 @@ func join(ctx context.Context, admin *jira.Client, group, name string) error {
 	return err
 }
 
-// endUser ends the throw-away user of r, and all that he could log in with. No
+// end ends the throw-away user of r, and all that he could log in with. No
 // error means that he is proven gone, or inactive and stripped of what he was
 // given.
-func (b *backend) endUser(ctx context.Context, log hclog.Logger, admin *jira.Client, r *ledger.Record) error {
+func (ephemeralUser) end(ctx context.Context, log hclog.Logger, b *backend, admin *jira.Client, r *ledger.Record) error {
 	name := r.Username
 	if r.ID == "" || !strings.Contains(name, r.ID) {
 		return &jira.Error{Kind: jira.Nonsense, Words: fmt.Sprintf("user %q is none that was made for record %q: he is left alone", name, r.ID)}
@@ -334,10 +345,7 @@ func (b *backend) wasRenamed(ctx context.Context, admin *jira.Client, r *ledger.
 	return &jira.Error{Kind: jira.Nonsense, Words: fmt.Sprintf("somebody renamed user %q to %q", r.Username, u.Name), Advice: became + "; delete or deactivate the user in Jira, for the engine touches nobody whose name is not of its making"}
 }
 
-// settleLostUser finds out whether Jira made the user of a mint that never came
-// to a lease, and ends him if so. If not, its intent stays until no late request
-// can make him any more.
-func (b *backend) settleLostUser(ctx context.Context, log hclog.Logger, admin *jira.Client, r *ledger.Record, clock clock) error {
+func (u ephemeralUser) settleLost(ctx context.Context, log hclog.Logger, b *backend, admin *jira.Client, r *ledger.Record, _ []jira.Token, clock clock) error {
 	_, _, found, err := admin.FindUser(ctx, r.Username)
 	if err != nil {
 		return b.notEnded(log, r, r.TokenID, err)
@@ -355,7 +363,7 @@ func (b *backend) settleLostUser(ctx context.Context, log hclog.Logger, admin *j
 		if err := b.ledger.Found(ctx, r.ID, r.TokenID); err != nil {
 			return unlessSettled(err)
 		}
-		if err := b.endUser(ctx, log, admin, r); err != nil {
+		if err := u.end(ctx, log, b, admin, r); err != nil {
 			return b.notEnded(log, r, r.TokenID, err)
 		}
 	}
@@ -365,6 +373,11 @@ func (b *backend) settleLostUser(ctx context.Context, log hclog.Logger, admin *j
 	b.paid(r.ID)
 	log.Info("a lost mint is settled", "id", r.ID, "username", r.Username, "user_ended", found)
 	return nil
+}
+
+func (ephemeralUser) lookUp(ctx context.Context, admin *jira.Client, r *ledger.Record) (there bool, lastUsed time.Time, err error) {
+	u, _, found, err := admin.FindUser(ctx, r.Username)
+	return found && u.Active, time.Time{}, err
 }
 
 // resolve finds Jira's ids of the role's project roles.
@@ -405,10 +418,7 @@ func (b *backend) probe(ctx context.Context, by ledger.Reader, name string, r *r
 	})
 }
 
-// enlist writes the intent for a throw-away user of role r. The error is an inDoubt
-// where nobody knows what became of another, and a noRoom where the role has as many
-// as it may.
-func (b *backend) enlist(ctx context.Context, m *mint, c *config, r *role) (err error) {
+func (ephemeralUser) prepare(ctx context.Context, b *backend, m *mint, c *config, r *role, _ *account) (err error) {
 	if err := c.consents(m.record.Role, r); err != nil {
 		return err
 	}
@@ -425,12 +435,24 @@ func (b *backend) enlist(ctx context.Context, m *mint, c *config, r *role) (err 
 	if m.user.Password, err = b.password(ctx, c); err != nil {
 		return err
 	}
-	m.record.Type, m.record.Account, m.record.Site, m.record.Username = credentialTypeUser, adminAccount, m.client.URL(), m.user.Name
+	m.record.Account, m.record.Site, m.record.Username = adminAccount, m.client.URL(), m.user.Name
 	m.record.OnRevoke, m.record.ProjectRoles = r.OnRevoke, strings.Join(r.ProjectRoleIDs, " ")
+	return nil
+}
+
+// enlist writes the intent for a throw-away user of role r. The error is an inDoubt
+// where nobody knows what became of another, and a noRoom where the role has as many
+// as it may.
+func (b *backend) enlist(ctx context.Context, m *mint, c *config, r *role) error {
+	t := typeNamed(r.CredentialType)
+	m.record.Type = t.is().stored
+	if err := t.prepare(ctx, b, m, c, r, nil); err != nil {
+		return err
+	}
 	if b.ledger.InDoubt(adminAccount) {
 		return &inDoubt{[]string{adminAccount}}
 	}
-	err = b.ledger.Intend(ctx, m.record, ledger.Room{Role: r.MaxLeases, Reader: r.MaxPerEntity})
+	err := b.ledger.Intend(ctx, m.record, ledger.Room{Role: r.MaxLeases, Reader: r.MaxPerEntity})
 	if taken := (*ledger.FullError)(nil); errors.As(err, &taken) {
 		return roleIsFull(m.record, taken, adminAccount)
 	}

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"vault-plugin-secrets-jira/backend/jira"
+	"vault-plugin-secrets-jira/backend/ledger"
+
+	"github.com/hashicorp/go-hclog"
 )
 
 // An API token of a service account of Jira Cloud is narrower than an access token
@@ -18,10 +21,25 @@ import (
 // that away any day, and what then has to go can still be ended. So it is asked for
 // only where the config says allow_undocumented_api.
 
-const (
-	accountTypeAPIToken    = "cloud_api_token"
-	credentialTypeAPIToken = accountTypeAPIToken
-)
+// cloudAPIToken is an API token of a service account of Jira Cloud.
+type cloudAPIToken struct{}
+
+var cloudAPITokenTraits = traits{name: accountTypeAPIToken, stored: accountTypeAPIToken, secretType: apiTokenSecret, accountType: accountTypeAPIToken, scoped: true, cloud: true, orgKey: true}
+
+const accountTypeAPIToken = "cloud_api_token"
+
+// apiTokenSecret is the type of a lease that holds a service account's API token.
+const apiTokenSecret = "jira_cloud_api_token" //nolint:gosec // a type's name
+
+func (cloudAPIToken) is() *traits { return &cloudAPITokenTraits }
+
+func (cloudAPIToken) prepare(_ context.Context, _ *backend, m *mint, c *config, r *role, a *account) error {
+	if err := c.mayMakeAPITokens(); err != nil {
+		return err
+	}
+	m.record.Username, m.granted = a.Username, a.scopesFor(r)
+	return nil
+}
 
 // apiTokenSlack is how much longer than its lease can last an API token is made
 // to live: Atlassian's clock and ours may differ.
@@ -73,13 +91,13 @@ func (c *config) mayMakeAPITokens() error {
 	return nil
 }
 
-// verifyAPITokens asks for the list of a's tokens, to see whether the account is
-// there and the organisation's key is good for it.
-func (c *config) verifyAPITokens(ctx context.Context, client *jira.Client) (warnings []string, err error) {
-	if err := c.mayMakeAPITokens(); err != nil {
+// verify asks for the list of v's tokens, to see whether the account is there and the
+// organisation's key is good for it.
+func (cloudAPIToken) verify(ctx context.Context, _ *backend, v *verification) (warnings []string, err error) {
+	if err := v.c.mayMakeAPITokens(); err != nil {
 		return nil, err
 	}
-	if _, err := client.Tokens(ctx); err != nil {
+	if _, err := v.client.Tokens(ctx); err != nil {
 		return nil, fmt.Errorf("listing the API tokens of account_id: %w", err)
 	}
 	return []string{"Atlassian does not document the call that makes API tokens, and can change it any day: then reads fail, and what is there can still be ended"}, nil
@@ -111,8 +129,7 @@ func (b *backend) verifyOrgKey(ctx context.Context, site *jira.Site, c *config) 
 	return []string{"whether token is an API key of the organisation, without scopes, is seen when an account of type=" + accountTypeAPIToken + " is written"}, nil
 }
 
-// makeAPIToken makes the API token of m, whose intent is written.
-func (b *backend) makeAPIToken(ctx context.Context, m *mint) (token jira.Token, secret string, made bool, err error) {
+func (cloudAPIToken) make(ctx context.Context, b *backend, m *mint) (token jira.Token, secret string, made bool, err error) {
 	token, secret, err = m.client.APITokens().Create(ctx, m.record.Name, m.granted, apiTokenExpiry(b.now(), m.max))
 	if jira.Is(err, jira.Denied) {
 		err = fmt.Errorf("%w; Atlassian does not document this call, and may have changed it", err)
@@ -120,8 +137,41 @@ func (b *backend) makeAPIToken(ctx context.Context, m *mint) (token jira.Token, 
 	return token, secret, !jira.NothingMade(err), err
 }
 
-// validateAPITokens refuses what cannot work, whatever Jira says.
-func (a *account) validateAPITokens() error {
+func (cloudAPIToken) end(ctx context.Context, log hclog.Logger, b *backend, client *jira.Client, r *ledger.Record) error {
+	k := client.APITokens()
+	if k == nil || !b.certain(client, r) {
+		return b.endNamed(ctx, log, client, r)
+	}
+	return k.Delete(ctx, r.TokenID, r.Name)
+}
+
+func (cloudAPIToken) settleLost(ctx context.Context, log hclog.Logger, b *backend, client *jira.Client, r *ledger.Record, tokens []jira.Token, clock clock) error {
+	return b.settleListed(ctx, log, client, r, tokens, clock)
+}
+
+func (cloudAPIToken) lookUp(ctx context.Context, client *jira.Client, r *ledger.Record) (there bool, lastUsed time.Time, err error) {
+	return listedToken(ctx, client, r)
+}
+
+func (cloudAPIToken) review(ctx context.Context, _ *backend, client *jira.Client, _ *account) error {
+	if _, err := client.Tokens(ctx); err != nil {
+		return fmt.Errorf("listing its API tokens: %w", err)
+	}
+	return nil
+}
+
+func (cloudAPIToken) works(ctx context.Context, client *jira.Client, _ *account) error {
+	_, err := client.Tokens(ctx)
+	return err
+}
+
+func (cloudAPIToken) moves(a, before *account) bool { return a.UserKey != before.UserKey }
+
+func (cloudAPIToken) cannotRotate(name string) error {
+	return mistakef("account %q has no credential of its own: its API tokens are made with the config's token", name)
+}
+
+func (cloudAPIToken) validate(a *account) error {
 	switch {
 	case a.AccountID == "":
 		return mistakef("account_id is missing: the service account's, as Atlassian's administration shows it")

@@ -171,7 +171,7 @@ func TestAPITokensThatNobodyRevoked(t *testing.T) {
 	if got := e.tidied(map[string]any{"dry_run": false}); got["orphan_count"] != 1 || got["orphan_deleted_count"] != 0 {
 		t.Errorf("while Atlassian ends nothing: %v", got)
 	}
-	if r, err := e.ledger.Read(t.Context(), id); err != nil || r.Type != credentialTypeAPIToken || r.State != ledger.Owed || r.TokenID != lease.Data["token_id"] {
+	if r, err := e.ledger.Read(t.Context(), id); err != nil || r.Type != cloudAPITokenTraits.stored || r.State != ledger.Owed || r.TokenID != lease.Data["token_id"] {
 		t.Errorf("owed is %+v, %v", r, err)
 	}
 	remove()

@@ -295,7 +295,7 @@ func TestACheckRevokesItsAccessToken(t *testing.T) {
 func TestAnIntentOfAnAccessTokenIsForgotten(t *testing.T) {
 	e, _ := serviceAccount(t, jiratest.Options{}, nil)
 	id := ledger.NewID()
-	r := &ledger.Record{ID: id, Name: ledger.Name("k3xm2a", id, "report"), Account: "reporting", Role: "report", Type: credentialTypeOAuth2}
+	r := &ledger.Record{ID: id, Name: ledger.Name("k3xm2a", id, "report"), Account: "reporting", Role: "report", Type: oauth2Traits.stored}
 	if err := e.ledger.Intend(t.Context(), r, ledger.Room{}); err != nil {
 		t.Fatal(err)
 	}

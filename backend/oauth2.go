@@ -22,7 +22,24 @@ import (
 // and nothing is left that outlives its day. What cannot be revoked is not said to
 // be: a lease is not renewable, ends before its token does, and says so.
 
+// oauth2 is an access token of a service account, by OAuth 2.0's grant of client
+// credentials.
+type oauth2 struct{}
+
+var oauth2Traits = traits{name: accountTypeOAuth2, stored: accountTypeOAuth2, secretType: accessSecret, accountType: accountTypeOAuth2, scoped: true, expiresOnly: true}
+
 const accountTypeOAuth2 = "oauth2"
+
+// accessSecret is the type of a lease that holds a service account's access token.
+const accessSecret = "jira_oauth2" //nolint:gosec // a type's name
+
+func (oauth2) is() *traits { return &oauth2Traits }
+
+func (oauth2) prepare(_ context.Context, _ *backend, m *mint, c *config, r *role, a *account) error {
+	m.record.Username = a.ClientID
+	m.grant, m.revocationURL = a.grant(c, strings.Join(r.Scopes, " ")), a.RevocationURL
+	return nil
+}
 
 // service is what a service account asks with, as part of an account. It is
 // comparable.
@@ -89,8 +106,43 @@ func (c *config) api(site *jira.Site) (*jira.Site, error) {
 	return site.Cloud(c.CloudID)
 }
 
+func (oauth2) validate(a *account) error {
+	if a.Username != "" || a.kind() != "" || a.FallbackPassword != "" || a.AllowAdmin || a.Exclusive || a.OwnTokenID != "" {
+		return mistakef("username, token, password, fallback_password, allow_admin, exclusive and own_token_id are for type=user: a service account has client_id and client_secret")
+	}
+	if a.AccountID != "" {
+		return mistakef("account_id is for type=%s", accountTypeAPIToken)
+	}
+	return a.service.validate()
+}
+
+func (oauth2) verify(ctx context.Context, _ *backend, v *verification) (warnings []string, err error) {
+	return verifyService(ctx, v.c, v.client.Site(), v.a)
+}
+
+func (oauth2) review(ctx context.Context, b *backend, client *jira.Client, a *account) error {
+	c, err := b.loadConfig(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = verifyService(ctx, c, client.Site(), a)
+	return err
+}
+
+// To ask would cost an access token: the last read tells.
+func (oauth2) works(context.Context, *jira.Client, *account) error { return nil }
+
+// What its tokens are revoked with is what counts.
+func (oauth2) moves(a, before *account) bool {
+	return before.ClientID != a.ClientID || before.TokenURL != a.TokenURL || before.RevocationURL != a.RevocationURL && before.RevocationURL != ""
+}
+
+func (oauth2) cannotRotate(string) error {
+	return mistakef("no documented call rotates the client secret of a service account: make another one in Jira's administration, and write it to the account as client_secret")
+}
+
 // verifyService asks for an access token, to see whether a is right.
-func (b *backend) verifyService(ctx context.Context, c *config, site *jira.Site, a *account) (warnings []string, err error) {
+func verifyService(ctx context.Context, c *config, site *jira.Site, a *account) (warnings []string, err error) {
 	for field, raw := range map[string]string{"token_url": a.TokenURL, "revocation_url": a.RevocationURL} {
 		if err := c.address(field, raw); err != nil {
 			return nil, err
@@ -128,9 +180,10 @@ func widerThan(granted, wanted []string) []string {
 	})
 }
 
-// makeAccess asks for the access token of m, whose intent is written. Where
-// nobody can tell what became of it, it is left to its end, which is near.
-func (b *backend) makeAccess(ctx context.Context, log hclog.Logger, m *mint) (jira.Token, string, error) {
+// make asks for the access token of m. Where nobody can tell what became of it, it is
+// left to its end, which is near: made is never true.
+func (oauth2) make(ctx context.Context, b *backend, m *mint) (token jira.Token, secret string, made bool, err error) {
+	log := b.log()
 	t, err := m.client.Site().AccessToken(ctx, m.grant)
 	if err == nil || jira.Is(err, jira.Refused) {
 		b.checks.note(m.record.Account, credential{}, err)
@@ -139,22 +192,36 @@ func (b *backend) makeAccess(ctx context.Context, log hclog.Logger, m *mint) (ji
 		if !jira.NothingMade(err) {
 			log.Warn("Jira may have made an access token that nobody received: it ends by itself", "id", m.record.ID, "account", m.record.Account)
 		}
-		return jira.Token{}, "", err
+		return jira.Token{}, "", false, err
 	}
 	m.granted = t.Scopes
 	if t.Scopes == nil { // as RFC 6749 has it: what was asked for
 		m.granted = strings.Fields(m.grant.Scopes)
 	}
 	now := b.now()
-	token := jira.Token{Name: m.record.Name, Created: now, Expires: now.Add(t.ExpiresIn)}
+	token = jira.Token{Name: m.record.Name, Created: now, Expires: now.Add(t.ExpiresIn)}
 	if wider := widerThan(m.granted, strings.Fields(m.grant.Scopes)); m.grant.Scopes != "" && len(wider) > 0 {
 		log.Warn("an access token was granted wider than the role, and is not handed out", "id", m.record.ID, "account", m.record.Account, "scopes", m.granted)
 		if err := m.endUnread(ctx, t.Secret); err != nil {
 			log.Warn("an access token that was granted wider than the role could not be revoked: it ends by itself", "id", m.record.ID, "account", m.record.Account, "error", err)
 		}
-		return jira.Token{}, "", mistakef("Jira granted scopes that the role does not have: %s; this Jira does not narrow them by request, so give the role a service account that has no more than its scopes", strings.Join(wider, ", "))
+		return jira.Token{}, "", false, mistakef("Jira granted scopes that the role does not have: %s; this Jira does not narrow them by request, so give the role a service account that has no more than its scopes", strings.Join(wider, ", "))
 	}
-	return token, t.Secret, nil
+	return token, t.Secret, false, nil
+}
+
+// end does nothing: nobody but its holder has it. See [backend.revokeAccess].
+func (oauth2) end(context.Context, hclog.Logger, *backend, *jira.Client, *ledger.Record) error {
+	return nil
+}
+
+// settleLost does what is due of an access token's record.
+func (oauth2) settleLost(ctx context.Context, log hclog.Logger, b *backend, _ *jira.Client, r *ledger.Record, _ []jira.Token, _ clock) error {
+	return b.outlived(ctx, log, r)
+}
+
+func (oauth2) lookUp(context.Context, *jira.Client, *ledger.Record) (there bool, lastUsed time.Time, err error) {
+	return false, time.Time{}, mistakef("it does not list access tokens")
 }
 
 // endAccess revokes an access token that was asked for with g at site, and proves
