@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 
@@ -62,13 +63,13 @@ func (c *config) as(site *jira.Site, a *account) (*jira.Client, error) {
 	}
 	switch {
 	case !c.cloud():
-		return nil, mistakef("an account of type=%s is of Jira Cloud, and config has deployment=%s", accountTypeAPIToken, deploymentDataCenter)
+		return nil, fault.Userf("an account of type=%s is of Jira Cloud, and config has deployment=%s", accountTypeAPIToken, deploymentDataCenter)
 	case c.Admin.Token == "":
-		return nil, mistakef("API tokens of service accounts are managed with an API key of the organisation, without scopes: write it to config as token")
+		return nil, fault.Userf("API tokens of service accounts are managed with an API key of the organisation, without scopes: write it to config as token")
 	}
 	tokens, err := site.APITokens(c.Admin.Token, a.AccountID)
 	if err != nil {
-		return nil, mistakef("account_id: %v", err)
+		return nil, fault.Userf("account_id: %v", err)
 	}
 	return tokens.Client(), nil
 }
@@ -86,7 +87,7 @@ func (c *config) loginOf(a *account) jira.Login {
 // it does not document.
 func (c *config) mayMakeAPITokens() error {
 	if !c.AllowUndocumentedAPI {
-		return mistakef("Atlassian does not document the call that makes API tokens: set allow_undocumented_api=true on config if it shall be used all the same")
+		return fault.Userf("Atlassian does not document the call that makes API tokens: set allow_undocumented_api=true on config if it shall be used all the same")
 	}
 	return nil
 }
@@ -168,19 +169,19 @@ func (cloudAPIToken) works(ctx context.Context, client *jira.Client, _ *account)
 func (cloudAPIToken) moves(a, before *account) bool { return a.UserKey != before.UserKey }
 
 func (cloudAPIToken) cannotRotate(name string) error {
-	return mistakef("account %q has no credential of its own: its API tokens are made with the config's token", name)
+	return fault.Userf("account %q has no credential of its own: its API tokens are made with the config's token", name)
 }
 
 func (cloudAPIToken) validate(a *account) error {
 	switch {
 	case a.AccountID == "":
-		return mistakef("account_id is missing: the service account's, as Atlassian's administration shows it")
+		return fault.Userf("account_id is missing: the service account's, as Atlassian's administration shows it")
 	case a.Username != a.AccountID || a.Token != "" || a.Password != "" || a.FallbackPassword != "" || a.AllowAdmin || a.Exclusive || a.OwnTokenID != "":
-		return mistakef("username, token, password, fallback_password, allow_admin, exclusive and own_token_id are for type=user: the API tokens of a service account are made with the config's token")
+		return fault.Userf("username, token, password, fallback_password, allow_admin, exclusive and own_token_id are for type=user: the API tokens of a service account are made with the config's token")
 	case a.service != service{Scopes: a.Scopes}:
-		return mistakef("client_id, client_secret, token_url and revocation_url are for type=oauth2")
+		return fault.Userf("client_id, client_secret, token_url and revocation_url are for type=oauth2")
 	case a.MaxTokens < 1:
-		return mistakef("max_tokens must be 1 or more")
+		return fault.Userf("max_tokens must be 1 or more")
 	}
 	return nil
 }

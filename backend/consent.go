@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
+
+	"vault-plugin-secrets-jira/backend/fault"
 )
 
 // A person who may write roles decides what readers get, but not of everything that there is:
@@ -33,7 +35,7 @@ func changeRoles(f fields, field string, to *string) error {
 	}
 	for _, item := range items {
 		if !patternForm.MatchString(item) {
-			return mistakef("%s holds %.64q, which cannot be the name of a role", field, item)
+			return fault.Userf("%s holds %.64q, which cannot be the name of a role", field, item)
 		}
 	}
 	*to = strings.Join(items, " ")
@@ -71,7 +73,7 @@ func (a *account) mayBeUsedBy(name, role string) error {
 	if allows(a.allowedRoles(), role) {
 		return nil
 	}
-	return mistakef("account %q does not allow role %q: add it to the account's allowed_roles", name, role)
+	return fault.Userf("account %q does not allow role %q: add it to the account's allowed_roles", name, role)
 }
 
 // consents refuses that role r, called name, makes administrators, unless the config
@@ -80,7 +82,7 @@ func (c *config) consents(name string, r *role) error {
 	if !r.AllowAdmin || allows(c.AllowAdminRoles, name) {
 		return nil
 	}
-	return mistakef("allow_admin: the config does not allow role %q to make administrators: add it to allow_admin_roles of the config, or set allow_admin=false", name)
+	return fault.Userf("allow_admin: the config does not allow role %q to make administrators: add it to allow_admin_roles of the config, or set allow_admin=false", name)
 }
 
 // mayGoUnseen refuses to take the word of role r, called name, that its users administer
@@ -89,5 +91,5 @@ func (c *config) mayGoUnseen(name string) error {
 	if allows(c.AllowAdminRoles, name) {
 		return nil
 	}
-	return mistakef("verify=false: nobody would see whether a user with these groups and project_roles administers Jira; leave it out, or add role %q to allow_admin_roles of the config", name)
+	return fault.Userf("verify=false: nobody would see whether a user with these groups and project_roles administers Jira; leave it out, or add role %q to allow_admin_roles of the config", name)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 )
 
@@ -64,11 +65,11 @@ func (c *credential) update(f fields) (stale string, err error) {
 	}
 	switch {
 	case newToken && newPassword:
-		return "", mistakef("token and password together: give the one that the engine shall log in with")
+		return "", fault.Userf("token and password together: give the one that the engine shall log in with")
 	case newToken:
 		c.Password = ""
 		if strings.ContainsFunc(c.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return "", mistakef("token holds a space or another character that no Jira token has: was more than the token copied?")
+			return "", fault.Userf("token holds a space or another character that no Jira token has: was more than the token copied?")
 		}
 	case newPassword:
 		c.Token = ""
@@ -81,7 +82,7 @@ func (c *credential) update(f fields) (stale string, err error) {
 	}
 	// What is stored may be an id of Cloud's, in which a colon is usual.
 	if change(f, "username", &c.Username) && (strings.Contains(c.Username, ":") || strings.TrimSpace(c.Username) != c.Username) {
-		return "", mistakef("username holds a colon, or a space at its start or end: no login name does") // it may hold a password, too
+		return "", fault.Userf("username holds a colon, or a space at its start or end: no login name does") // it may hold a password, too
 	}
 	sameLogin := c.Token == before.Token && c.Password == before.Password
 	if !sameLogin || c.Username != before.Username {
@@ -107,9 +108,9 @@ func (c *credential) update(f fields) (stale string, err error) {
 func (c *credential) validateKept() error {
 	switch {
 	case c.OwnTokenID != "" && c.Token == "":
-		return mistakef("own_token_id is the id of a token, and the engine logs in with a password")
+		return fault.Userf("own_token_id is the id of a token, and the engine logs in with a password")
 	case c.OwnTokenID != "" && c.RecordID != "":
-		return mistakef("own_token_id is of a token that was brought, and the engine has replaced that one: it knows its own")
+		return fault.Userf("own_token_id is of a token that was brought, and the engine has replaced that one: it knows its own")
 	}
 	return c.schedule.validate()
 }
@@ -158,10 +159,10 @@ func (c *credential) login() jira.Login {
 // another one than the operator named, and one who is not active.
 func (c *credential) belongsTo(u jira.User) error {
 	if c.Username != "" && !strings.EqualFold(c.Username, u.Name) {
-		return mistakef("the %s belongs to %q, not to %q: give that user's own, or his username", c.kind(), u.Name, c.Username)
+		return fault.Userf("the %s belongs to %q, not to %q: give that user's own, or his username", c.kind(), u.Name, c.Username)
 	}
 	if !u.Active {
-		return mistakef("user %q is not active in Jira", u.Name)
+		return fault.Userf("user %q is not active in Jira", u.Name)
 	}
 	c.Username, c.UserKey = u.Name, u.Key
 	return nil

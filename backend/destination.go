@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
+
+	"vault-plugin-secrets-jira/backend/fault"
 )
 
 // A stored secret goes only where it was given for. Reading config or an account never
@@ -120,7 +122,7 @@ func (b *backend) sentTo(ctx context.Context, before, c *config, d *framework.Fi
 	if len(sent) == 0 || confirmed(d) {
 		return sent, nil
 	}
-	return nil, mistakef("stored secrets would be sent to a destination that they were not given for (%s): those of %s; set confirm_destination=true in the same write if the new destination may have them, or %s",
+	return nil, fault.Userf("stored secrets would be sent to a destination that they were not given for (%s): those of %s; set confirm_destination=true in the same write if the new destination may have them, or %s",
 		why, few(sent), strings.Join(ways, ", and "))
 }
 
@@ -218,5 +220,5 @@ func (c *config) secretStays(before, a *account, d *framework.FieldData) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return mistakef("the stored client_secret would be sent to an address that it was not given for (this changes %s): give client_secret again in the same write, or set confirm_destination=true in it if that address may have it", strings.Join(names, ", "))
+	return fault.Userf("the stored client_secret would be sent to an address that it was not given for (this changes %s): give client_secret again in the same write, or set confirm_destination=true in it if that address may have it", strings.Join(names, ", "))
 }

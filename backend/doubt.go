@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"vault-plugin-secrets-jira/backend/fault"
 )
 
 // A mint whose answer was lost leaves a doubt: nobody knows whether Jira made the
@@ -32,7 +34,7 @@ func (b *backend) placed(ctx context.Context, place func() error) error {
 		}
 		err = place()
 	}
-	if full := (*noRoom)(nil); errors.As(err, &full) && b.settleAccounts(ctx, false, full.accounts...) {
+	if full := (*fault.Capacity)(nil); errors.As(err, &full) && b.settleAccounts(ctx, false, full.Accounts...) {
 		err = place()
 	}
 	return err

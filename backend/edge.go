@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -95,32 +95,6 @@ func hasUnknownFields(req *logical.Request, d *framework.FieldData) bool {
 	return false
 }
 
-// mistake is the caller's or the operator's: a request that cannot be met
-// until it, or the configuration, is changed. Its text says what to do.
-type mistake string
-
-func (m mistake) Error() string { return string(m) }
-
-func mistakef(format string, a ...any) error { return mistake(fmt.Sprintf(format, a...)) }
-
-// retryLater is something of the engine's own that will pass by itself.
-type retryLater string
-
-func (r retryLater) Error() string { return string(r) }
-
-// nonsense is an answer of Jira's that cannot be true.
-type nonsense string
-
-func (n nonsense) Error() string { return string(n) }
-
-// noRoom is a mint that no account of the role has a place for.
-type noRoom struct {
-	accounts []string // those that the ledger says are full
-	text     string
-}
-
-func (n *noRoom) Error() string { return n.text }
-
 // coded gives err the status that Vault's HTTP API answers with. Only the
 // outermost error's type reaches Vault, so nothing may wrap the result.
 //
@@ -136,11 +110,11 @@ func coded(err error) error {
 func status(err error) int {
 	var (
 		fromJira *jira.Error
-		wrong    mistake
-		later    retryLater
-		full     *noRoom
+		wrong    fault.User
+		later    fault.Unavailable
+		full     *fault.Capacity
 		unknown  *inDoubt
-		lie      nonsense
+		lie      fault.BadResponse
 		state    *ledger.StateError
 	)
 	switch {

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/jira/jiratest"
 	"vault-plugin-secrets-jira/backend/ledger"
@@ -121,17 +122,17 @@ func TestStatusOfErrors(t *testing.T) {
 		err  error
 		want int
 	}{
-		{mistakef("m"), 400},
+		{fault.Userf("m"), 400},
 		{&ledger.StateError{}, 400},
 		{fmt.Errorf("reading %q: %w", "config", grpcstatus.Error(codes.DeadlineExceeded, "context deadline exceeded")), 503},
 		{errors.Join(errors.New("first"), fmt.Errorf("reading: %w", grpcstatus.Error(codes.Canceled, "context canceled"))), 503},
 		{&jira.Error{Kind: jira.Refused}, 400},
 		{&jira.Error{Kind: jira.Denied}, 400},
-		{&noRoom{}, 429},
+		{&fault.Capacity{}, 429},
 		{&jira.Error{Kind: jira.Nonsense}, 502},
 		{&jira.Error{Kind: jira.Busy}, 503},
 		{&jira.Error{Kind: jira.Down}, 503},
-		{retryLater("r"), 503},
+		{fault.Unavailable("r"), 503},
 		{context.DeadlineExceeded, 503},
 		{errors.New("anything else"), 500},
 		{&jira.Error{Kind: "new"}, 500},

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-secure-stdlib/base62"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -109,10 +110,10 @@ func (s *userScope) fill(p persona) (jira.NewUser, error) {
 		}
 		made, err := generate(text, p)
 		if err != nil {
-			return u, mistakef("%s: %.300s", one.field, err.Error())
+			return u, fault.Userf("%s: %.300s", one.field, err.Error())
 		}
 		if made == "" || strings.ContainsFunc(made, unicode.IsControl) {
-			return u, mistakef("%s makes %.64q, which is empty or holds a control character", one.field, made)
+			return u, fault.Userf("%s makes %.64q, which is empty or holds a control character", one.field, made)
 		}
 		*one.to = made
 		if one.to == &u.Name {
@@ -122,11 +123,11 @@ func (s *userScope) fill(p persona) (jira.NewUser, error) {
 	}
 	switch {
 	case !strings.Contains(u.Name, p.ID):
-		return u, mistakef("username_template makes %.64q, which does not hold {{.ID}} whole: without it nobody could tell the user from somebody else's", u.Name)
+		return u, fault.Userf("username_template makes %.64q, which does not hold {{.ID}} whole: without it nobody could tell the user from somebody else's", u.Name)
 	case len(u.Name) > mostUsername || strings.ContainsFunc(u.Name, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`<>&/\:,%`, r) }):
-		return u, mistakef("username_template makes %.64q, which is longer than %d or holds a character that no login name should", u.Name, mostUsername)
+		return u, fault.Userf("username_template makes %.64q, which is longer than %d or holds a character that no login name should", u.Name, mostUsername)
 	case !strings.Contains(u.Email, "@"):
-		return u, mistakef("email_template makes %.64q, which is no address", u.Email)
+		return u, fault.Userf("email_template makes %.64q, which is no address", u.Email)
 	}
 	return u, nil
 }
@@ -134,25 +135,25 @@ func (s *userScope) fill(p persona) (jira.NewUser, error) {
 // validate refuses what cannot work, whatever Jira says.
 func (s *userScope) validate() error {
 	if len(s.Groups)+len(s.ProjectRoles) == 0 {
-		return mistakef("groups or project_roles is missing: what the user may do")
+		return fault.Userf("groups or project_roles is missing: what the user may do")
 	}
 	for _, g := range s.Groups {
 		if g == "" || g != strings.TrimSpace(g) {
-			return mistakef("groups holds %q, which is no name of a group", g)
+			return fault.Userf("groups holds %q, which is no name of a group", g)
 		}
 	}
 	for _, r := range s.ProjectRoles {
 		if key, name, ok := strings.Cut(r, ":"); !ok || key == "" || name == "" {
-			return mistakef("project_roles holds %q: write the project's key, a colon and the role's name, as OPS:Developers", r)
+			return fault.Userf("project_roles holds %q: write the project's key, a colon and the role's name, as OPS:Developers", r)
 		}
 	}
 	for _, names := range [][]string{s.Groups, s.ProjectRoles, s.ApplicationKeys} {
 		if len(slices.Compact(slices.Sorted(slices.Values(names)))) != len(names) {
-			return mistakef("%q names one twice", strings.Join(names, ","))
+			return fault.Userf("%q names one twice", strings.Join(names, ","))
 		}
 	}
 	if s.OnRevoke != onRevokeDelete && s.OnRevoke != onRevokeDeactivate {
-		return mistakef("on_revoke %q is not known: write delete or deactivate", s.OnRevoke)
+		return fault.Userf("on_revoke %q is not known: write delete or deactivate", s.OnRevoke)
 	}
 	_, err := s.fill(persona{ID: ledger.NewID(), MountID: "k3xm2a", RoleName: "readonly", DisplayName: "token-app"})
 	return err
@@ -162,10 +163,10 @@ func (s *userScope) validate() error {
 // users.
 func (b *backend) admin(c *config) (*jira.Client, error) {
 	if c.cloud() {
-		return nil, mistakef("credential_type=ephemeral_user is for Jira Data Center: on Jira Cloud nobody can make users that log in with a password")
+		return nil, fault.Userf("credential_type=ephemeral_user is for Jira Data Center: on Jira Cloud nobody can make users that log in with a password")
 	}
 	if c.Admin.kind() == "" {
-		return nil, mistakef("credential_type=ephemeral_user needs the admin credential, to make and delete users: write config with username, and token or password, of a Jira administrator")
+		return nil, fault.Userf("credential_type=ephemeral_user needs the admin credential, to make and delete users: write config with username, and token or password, of a Jira administrator")
 	}
 	return b.sites.client(c, adminAccount, c.adminAsAccount())
 }
@@ -185,7 +186,7 @@ func (b *backend) password(ctx context.Context, c *config) (string, error) {
 	}
 	p, err := b.System().GeneratePasswordFromPolicy(ctx, c.PasswordPolicy)
 	if err != nil {
-		return "", mistakef("password_policy %q: %v", c.PasswordPolicy, err)
+		return "", fault.Userf("password_policy %q: %v", c.PasswordPolicy, err)
 	}
 	return p, nil
 }
@@ -395,7 +396,7 @@ func (s *userScope) resolve(ctx context.Context, admin *jira.Client) error {
 		}
 		id, ok := known[key][name]
 		if !ok {
-			return mistakef("project %q has no role %q; it has %s", key, name, strings.Join(slices.Sorted(maps.Keys(known[key])), ", "))
+			return fault.Userf("project %q has no role %q; it has %s", key, name, strings.Join(slices.Sorted(maps.Keys(known[key])), ", "))
 		}
 		s.ProjectRoleIDs = append(s.ProjectRoleIDs, key+"/"+id)
 	}
@@ -412,7 +413,7 @@ func (b *backend) probe(ctx context.Context, by ledger.Reader, name string, r *r
 		case err != nil:
 			return fmt.Errorf("asking what user %q may do: %w", m.user.Name, err)
 		case is && !r.AllowAdmin:
-			return mistakef("a user with these groups and project_roles administers Jira: take others, or set allow_admin=true")
+			return fault.Userf("a user with these groups and project_roles administers Jira: take others, or set allow_admin=true")
 		}
 		return nil
 	})
@@ -441,7 +442,7 @@ func (ephemeralUser) prepare(ctx context.Context, b *backend, m *mint, c *config
 }
 
 // enlist writes the intent for a throw-away user of role r. The error is an inDoubt
-// where nobody knows what became of another, and a noRoom where the role has as many
+// where nobody knows what became of another, and a [fault.Capacity] where the role has as many
 // as it may.
 func (b *backend) enlist(ctx context.Context, m *mint, c *config, r *role) error {
 	t := typeNamed(r.CredentialType)

@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
+
+	"vault-plugin-secrets-jira/backend/fault"
 )
 
 // fields is what a write sent. A partial write changes only that: a create
@@ -35,7 +37,7 @@ func changeSecret(f fields, field string, to *string) (sent bool, err error) {
 	}
 	*to = strings.TrimRight(*to, "\r\n") // files end with a line break, which no credential does
 	if *to == "" {
-		return true, mistakef("%s is empty: a credential can be replaced, not cleared", field)
+		return true, fault.Userf("%s is empty: a credential can be replaced, not cleared", field)
 	}
 	return true, checkText(field, *to)
 }
@@ -67,11 +69,11 @@ func checkName(what, name string) error {
 	})
 	switch {
 	case bad:
-		return mistakef("%q cannot be the name of %s: only ASCII letters, digits, \"_\", \"-\" and \".\" can", shown, what)
+		return fault.Userf("%q cannot be the name of %s: only ASCII letters, digits, \"_\", \"-\" and \".\" can", shown, what)
 	case name == "." || strings.Contains(name, ".."): // Vault's storage refuses these
-		return mistakef("%q cannot be the name of %s: two dots in a row, or a dot alone, cannot be stored", shown, what)
+		return fault.Userf("%q cannot be the name of %s: two dots in a row, or a dot alone, cannot be stored", shown, what)
 	case len(name) > mostName:
-		return mistakef("%q cannot be the name of %s: it has %d characters, and %d is the most", shown, what, len(name), mostName)
+		return fault.Userf("%q cannot be the name of %s: it has %d characters, and %d is the most", shown, what, len(name), mostName)
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/helper/jsonutil"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/fault"
 )
 
 // alone mounts an engine that has no Jira to call.
@@ -156,7 +158,7 @@ func FuzzName(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, name string) {
 		if err := checkName("an account", name); err != nil {
-			if !errors.As(err, new(mistake)) || len(err.Error()) > 500 || !utf8.ValidString(err.Error()) {
+			if !errors.As(err, new(fault.User)) || len(err.Error()) > 500 || !utf8.ValidString(err.Error()) {
 				t.Errorf("%q: %v", name, err)
 			}
 			return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -57,9 +58,9 @@ func (b *backend) ledgerIsWhole() error {
 		return nil
 	}
 	if why := b.unread.Load(); why != nil {
-		return retryLater(fmt.Sprintf("the ledger could not be read, which is tried again: %v", *why))
+		return fault.Unavailable(fmt.Sprintf("the ledger could not be read, which is tried again: %v", *why))
 	}
-	return retryLater("the ledger is still being read: try again in a moment")
+	return fault.Unavailable("the ledger is still being read: try again in a moment")
 }
 
 // holdsNothing refuses when account, or any where it is empty, has tokens in
@@ -73,7 +74,7 @@ func (b *backend) holdsNothing(ctx context.Context, account string) error {
 		return b.whatIsHeld(ctx, account, ids)
 	}
 	if may := b.damagedOf(account); len(may) > 0 {
-		return mistake(damagedText(may))
+		return fault.User(damagedText(may))
 	}
 	return nil
 }
@@ -158,7 +159,7 @@ func (b *backend) nobodyElseMinted(accounts []string, name string) error {
 		}
 	}
 	if len(others) > 0 {
-		return mistake(mintedFor(others))
+		return fault.User(mintedFor(others))
 	}
 	return nil
 }
@@ -178,7 +179,7 @@ func mintedFor(accounts map[string]bool) string {
 // ended last, by itself.
 func (b *backend) removeReleased(ctx context.Context, force bool, account, name, key string) (warnings []string, err error) {
 	if !b.rotations.begin(name) {
-		return nil, retryLater("it is being rotated this moment: try again")
+		return nil, fault.Unavailable("it is being rotated this moment: try again")
 	}
 	defer b.rotations.end(name)
 	// What an overlap has left goes with the rest, the one that was brought included.
@@ -336,9 +337,9 @@ func (b *backend) whatIsHeld(ctx context.Context, account string, ids []string) 
 		why = append(why, fmt.Sprintf("Jira gave no clear answer to %d mints; their tokens are not known to be there, but may yet appear until %v after the mint: try again then, or delete with force=true, which does not wait", intents, ledger.LateLanding))
 	}
 	if len(why) == 0 { // all of it was settled while we looked
-		return retryLater("the last tokens were ended this moment: try again")
+		return fault.Unavailable("the last tokens were ended this moment: try again")
 	}
-	return mistake(strings.Join(why, "; "))
+	return fault.User(strings.Join(why, "; "))
 }
 
 // aliveAt returns the records of account name, with those of what the engine logs in

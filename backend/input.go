@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/fault"
 )
 
 // mostListed bounds how many values the list of a field can have. A record of the ledger
@@ -71,29 +73,29 @@ func checkField(field string, schema *framework.FieldSchema, raw any) error {
 	switch {
 	case err == nil && isList:
 		if most := mostListed(field); len(list) > most {
-			return mistakef("%s has %d values, and %d is the most", field, len(list), most)
+			return fault.Userf("%s has %d values, and %d is the most", field, len(list), most)
 		}
 		for _, text := range list {
 			if len(text) > mostBytes(field) {
-				return mistakef("a value of %s is longer than %d bytes", field, mostBytes(field))
+				return fault.Userf("a value of %s is longer than %d bytes", field, mostBytes(field))
 			}
 		}
 	case err == nil:
 		if text, ok := value.(string); ok && len(text) > mostBytes(field) {
-			return mistakef("%s is longer than %d bytes: was the right file given?", field, mostBytes(field))
+			return fault.Userf("%s is longer than %d bytes: was the right file given?", field, mostBytes(field))
 		}
 	case schema.Type == framework.TypeCommaStringSlice || schema.Type == framework.TypeStringSlice:
-		return mistakef("%s is not a list of texts", field)
+		return fault.Userf("%s is not a list of texts", field)
 	case isCollection(raw):
-		return mistakef("%s is not a single value: was it given twice?", field)
+		return fault.Userf("%s is not a single value: was it given twice?", field)
 	case schema.Type == framework.TypeBool:
-		return mistakef("%s is neither true nor false", field)
+		return fault.Userf("%s is neither true nor false", field)
 	case schema.Type == framework.TypeInt:
-		return mistakef("%s is not a whole number", field)
+		return fault.Userf("%s is not a whole number", field)
 	case schema.Type == framework.TypeDurationSecond:
-		return mistakef("%s is not a duration, or is negative: write seconds, or a number with s, m, h or d", field)
+		return fault.Userf("%s is not a duration, or is negative: write seconds, or a number with s, m, h or d", field)
 	default:
-		return mistakef("%s is not of the type %s", field, schema.Type)
+		return fault.Userf("%s is not of the type %s", field, schema.Type)
 	}
 	return nil
 }
@@ -112,11 +114,11 @@ func isCollection(raw any) bool {
 func checkText(field, text string) error {
 	switch {
 	case strings.HasPrefix(text, "\ufeff"):
-		return mistakef("%s begins with a byte-order mark: save the file as UTF-8 without one", field)
+		return fault.Userf("%s begins with a byte-order mark: save the file as UTF-8 without one", field)
 	case !utf8.ValidString(text) || strings.ContainsRune(text, utf8.RuneError):
-		return mistakef("%s is not UTF-8: save the file as UTF-8", field)
+		return fault.Userf("%s is not UTF-8: save the file as UTF-8", field)
 	case strings.ContainsFunc(text, unicode.IsControl):
-		return mistakef("%s holds a NUL, a line break or another control character: save the file as UTF-8, on one line", field)
+		return fault.Userf("%s holds a NUL, a line break or another control character: save the file as UTF-8, on one line", field)
 	}
 	return nil
 }

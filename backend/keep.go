@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -79,9 +80,9 @@ func (k *keeper) what() string {
 // nothing is the error of one that has nothing to rotate.
 func (k *keeper) nothing() error {
 	if k.account == adminAccount && k.role == "" {
-		return mistakef("config has no admin credential to rotate: write it with username, and token or password")
+		return fault.Userf("config has no admin credential to rotate: write it with username, and token or password")
 	}
-	return mistakef("there is no %s", k.what())
+	return fault.Userf("there is no %s", k.what())
 }
 
 // load reads the credential. It is nil where there is none.
@@ -138,7 +139,7 @@ func amend[T any](ctx context.Context, b *backend, s logical.Storage, key string
 }
 
 // errAmended is why a rotation stops that somebody has overtaken.
-var errAmended = mistake("it was written or deleted meanwhile")
+var errAmended = fault.User("it was written or deleted meanwhile")
 
 // keeping tells what the ledger has to know of k's tokens.
 func (k *keeper) keeping() ledger.Keeping {
@@ -236,7 +237,7 @@ func (k *keeper) intend(ctx context.Context, by ledger.Reader, owned int) (*mint
 	k.b.resources.RLock()
 	defer k.b.resources.RUnlock()
 	if k.b.System().Tainted() { // what is made while it is disabled nobody would end
-		return nil, retryLater("the mount is being disabled or moved: try again when that is done")
+		return nil, fault.Unavailable("the mount is being disabled or moved: try again when that is done")
 	}
 	client, err := k.b.client(ctx, k.account)
 	if err != nil {
@@ -253,7 +254,7 @@ func (k *keeper) intend(ctx context.Context, by ledger.Reader, owned int) (*mint
 			return nil, err
 		}
 		if owned >= a.MaxTokens {
-			return nil, &noRoom{text: fmt.Sprintf("user %q owns %d tokens and max_tokens is %d, so there is no place for the next one: delete tokens of his that nobody needs, or end a lease", client.Username(), owned, a.MaxTokens)}
+			return nil, &fault.Capacity{Text: fmt.Sprintf("user %q owns %d tokens and max_tokens is %d, so there is no place for the next one: delete tokens of his that nobody needs, or end a lease", client.Username(), owned, a.MaxTokens)}
 		}
 		if k.role != "" {
 			if err := a.mayBeUsedBy(k.account, k.name); err != nil {
@@ -293,7 +294,7 @@ func (k *keeper) intend(ctx context.Context, by ledger.Reader, owned int) (*mint
 	}
 	err = k.b.ledger.Intend(ctx, m.record, room)
 	if full := (*ledger.FullError)(nil); errors.As(err, &full) {
-		return nil, &noRoom{text: fmt.Sprintf("account %q holds %d of the %d tokens that it can: end a lease, or raise max_tokens", k.account, full.Held, full.Room)}
+		return nil, &fault.Capacity{Text: fmt.Sprintf("account %q holds %d of the %d tokens that it can: end a lease, or raise max_tokens", k.account, full.Held, full.Room)}
 	}
 	return m, err
 }
@@ -325,7 +326,7 @@ func (k *keeper) finish(ctx context.Context, have *credential) (done bool, err e
 	if err == nil {
 		err = whose.provedBy(u)
 	}
-	if wrong := mistake(""); errors.As(err, &wrong) || jira.Is(err, jira.Refused) {
+	if wrong := fault.User(""); errors.As(err, &wrong) || jira.Is(err, jira.Refused) {
 		return false, errors.Join(fmt.Errorf("proving the new token, which is given up: %w", err), k.giveUp(ctx, have.NextID))
 	}
 	if err != nil {
@@ -363,7 +364,7 @@ func (c *credential) provedBy(u jira.User) error {
 	case c.UserKey == "":
 		next.Username = c.Username
 	case c.UserKey != u.Key:
-		return mistakef("it belongs to another user, who is called %q", u.Name)
+		return fault.Userf("it belongs to another user, who is called %q", u.Name)
 	}
 	return next.belongsTo(u)
 }

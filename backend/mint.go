@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -91,7 +92,7 @@ func (b *backend) isNewID(ctx context.Context, r *ledger.Record, tokenID string,
 		b.tellRestored(r.Site, r.Account, tokenID, r.Name)
 	}
 	if err == nil && known {
-		err = nonsense(fmt.Sprintf("Jira gave the new token the id of another one that the ledger has, %q, as after a restore from a backup: try again", tokenID))
+		err = fault.BadResponse(fmt.Sprintf("Jira gave the new token the id of another one that the ledger has, %q, as after a restore from a backup: try again", tokenID))
 	}
 	return err
 }
@@ -151,14 +152,14 @@ func roleIsFull(r *ledger.Record, taken *ledger.FullError, accounts ...string) e
 		if r.Reader.EntityID == "" {
 			who = fmt.Sprintf("tokens called %.64q, which have no entity,", r.Reader.DisplayName)
 		}
-		return &noRoom{accounts: accounts, text: fmt.Sprintf("%s: role %q has %d credentials for it that are not proven gone yet, and its max_leases_per_entity is %d: end a lease, or renew one rather than read again", who, role, taken.Held, taken.Room)}
+		return &fault.Capacity{Accounts: accounts, Text: fmt.Sprintf("%s: role %q has %d credentials for it that are not proven gone yet, and its max_leases_per_entity is %d: end a lease, or renew one rather than read again", who, role, taken.Held, taken.Room)}
 	}
-	return &noRoom{accounts: accounts, text: fmt.Sprintf("role %q has %d credentials that are not proven gone yet, and its max_leases is %d: end a lease, or raise it", role, taken.Held, taken.Room)}
+	return &fault.Capacity{Accounts: accounts, Text: fmt.Sprintf("role %q has %d credentials that are not proven gone yet, and its max_leases is %d: end a lease, or raise it", role, taken.Held, taken.Room)}
 }
 
 // takePlace writes the intent for the account of the role with the most room
 // that is none of those passed, nor in doubt. The error is an inDoubt where none but
-// such have any, and a noRoom where none has. The caller holds b.resources.
+// such have any, and a [fault.Capacity] where none has. The caller holds b.resources.
 func (b *backend) takePlace(ctx context.Context, m *mint, c *config, r *role, passed []string) error {
 	type candidate struct {
 		name string
@@ -184,7 +185,7 @@ func (b *backend) takePlace(ctx context.Context, m *mint, c *config, r *role, pa
 		return refused
 	}
 	if len(pool) == 0 { // the role was written anew meanwhile
-		return mistakef("role %q has no other account", m.record.Role)
+		return fault.Userf("role %q has no other account", m.record.Role)
 	}
 	for {
 		for i := range pool {
@@ -230,7 +231,7 @@ func (b *backend) takePlace(ctx context.Context, m *mint, c *config, r *role, pa
 	if len(unknown) > 0 {
 		return &inDoubt{unknown}
 	}
-	return &noRoom{accounts: r.Accounts, text: fmt.Sprintf("no account of role %q has room: %s; end a lease, add an account to the role, or raise max_tokens with Jira's own cap, its property atlassian.pats.max.tokens.per.user", m.record.Role, strings.Join(full, "; "))}
+	return &fault.Capacity{Accounts: r.Accounts, Text: fmt.Sprintf("no account of role %q has room: %s; end a lease, add an account to the role, or raise max_tokens with Jira's own cap, its property atlassian.pats.max.tokens.per.user", m.record.Role, strings.Join(full, "; "))}
 }
 
 // fit cuts the lease to what Jira made of the token's life. Where that is
@@ -246,7 +247,7 @@ func (m *mint) fit(t jira.Token, now time.Time) error {
 		life = t.Expires.Sub(t.Created)
 	}
 	if life < ledger.Grace+time.Second {
-		return nonsense(fmt.Sprintf("Jira's answer to the mint makes no sense: the new token ends at %s already", rfc3339(t.Expires)))
+		return fault.BadResponse(fmt.Sprintf("Jira's answer to the mint makes no sense: the new token ends at %s already", rfc3339(t.Expires)))
 	}
 	life = (life - ledger.Grace).Truncate(time.Second)
 	if life < m.max {
@@ -319,9 +320,9 @@ func (b *backend) whyDenied(ctx context.Context, m *mint, denied error) error {
 	}
 	said := fmt.Sprintf("%v; user %q owns %d tokens, max_tokens is %d, and Jira's own cap is its property atlassian.pats.max.tokens.per.user", denied, m.record.Username, len(tokens), a.MaxTokens)
 	if len(tokens) >= a.MaxTokens {
-		return &noRoom{text: said + ": delete tokens of his that nobody needs, end a lease, or raise both"}
+		return &fault.Capacity{Text: said + ": delete tokens of his that nobody needs, end a lease, or raise both"}
 	}
-	return mistake(said)
+	return fault.User(said)
 }
 
 // takeBack ends a token that was made but cannot be handed out, because of

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
@@ -107,11 +108,11 @@ func (b *backend) validateOthers(ctx context.Context, c *config) error {
 	for i, id := range ids {
 		switch {
 		case !ledger.IsMountID(id):
-			return mistakef("other_mount_ids holds %.32q, which is not the id of a mount: it has 6 letters and digits from 2 to 7, and stands behind vault- in the names of its tokens", id)
+			return fault.Userf("other_mount_ids holds %.32q, which is not the id of a mount: it has 6 letters and digits from 2 to 7, and stands behind vault- in the names of its tokens", id)
 		case id == own:
-			return mistakef("other_mount_ids holds %q, which is this mount's own id", id)
+			return fault.Userf("other_mount_ids holds %q, which is this mount's own id", id)
 		case slices.Contains(ids[:i], id):
-			return mistakef("other_mount_ids names %q twice", id)
+			return fault.Userf("other_mount_ids names %q twice", id)
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -76,9 +77,9 @@ func (s *service) addresses() service {
 func (s *service) validate() error {
 	switch {
 	case s.ClientID == "":
-		return mistakef("client_id is missing: the service account's, as Jira shows it")
+		return fault.Userf("client_id is missing: the service account's, as Jira shows it")
 	case s.ClientSecret == "":
-		return mistakef("client_secret is missing: what Jira showed once when the service account's credential was made")
+		return fault.Userf("client_secret is missing: what Jira showed once when the service account's credential was made")
 	}
 	return nil
 }
@@ -90,9 +91,9 @@ func (c *config) address(field, raw string) error {
 	case raw == "":
 		return nil
 	case err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
-		return mistakef("%s is no address: write https://, the host and the path", field)
+		return fault.Userf("%s is no address: write https://, the host and the path", field)
 	case u.Scheme == "http" && !c.AllowHTTP && !isLoopback(raw):
-		return mistakef("%s is plain http: write https, or set allow_http=true on config if the client secret may cross the network in the clear", field)
+		return fault.Userf("%s is plain http: write https, or set allow_http=true on config if the client secret may cross the network in the clear", field)
 	}
 	return nil
 }
@@ -108,10 +109,10 @@ func (c *config) api(site *jira.Site) (*jira.Site, error) {
 
 func (oauth2) validate(a *account) error {
 	if a.Username != "" || a.kind() != "" || a.FallbackPassword != "" || a.AllowAdmin || a.Exclusive || a.OwnTokenID != "" {
-		return mistakef("username, token, password, fallback_password, allow_admin, exclusive and own_token_id are for type=user: a service account has client_id and client_secret")
+		return fault.Userf("username, token, password, fallback_password, allow_admin, exclusive and own_token_id are for type=user: a service account has client_id and client_secret")
 	}
 	if a.AccountID != "" {
-		return mistakef("account_id is for type=%s", accountTypeAPIToken)
+		return fault.Userf("account_id is for type=%s", accountTypeAPIToken)
 	}
 	return a.service.validate()
 }
@@ -138,7 +139,7 @@ func (oauth2) moves(a, before *account) bool {
 }
 
 func (oauth2) cannotRotate(string) error {
-	return mistakef("no documented call rotates the client secret of a service account: make another one in Jira's administration, and write it to the account as client_secret")
+	return fault.Userf("no documented call rotates the client secret of a service account: make another one in Jira's administration, and write it to the account as client_secret")
 }
 
 // verifyService asks for an access token, to see whether a is right.
@@ -153,7 +154,7 @@ func verifyService(ctx context.Context, c *config, site *jira.Site, a *account) 
 		return nil, fmt.Errorf("asking for an access token: %w", err)
 	}
 	if wider := widerThan(t.Scopes, strings.Fields(a.Scopes)); a.Scopes != "" && len(wider) > 0 {
-		return nil, mistakef("Jira grants more than scopes say, and would to every reader: %s; write the scopes that the service account has, or give it fewer", strings.Join(wider, ", "))
+		return nil, fault.Userf("Jira grants more than scopes say, and would to every reader: %s; write the scopes that the service account has, or give it fewer", strings.Join(wider, ", "))
 	}
 	if !c.cloud() {
 		warnings = append(warnings, "a service account that has no project restrictions in Jira reaches every project, and Jira does not tell whether it has: look at it in Jira's administration")
@@ -205,7 +206,7 @@ func (oauth2) make(ctx context.Context, b *backend, m *mint) (token jira.Token, 
 		if err := m.endUnread(ctx, t.Secret); err != nil {
 			log.Warn("an access token that was granted wider than the role could not be revoked: it ends by itself", "id", m.record.ID, "account", m.record.Account, "error", err)
 		}
-		return jira.Token{}, "", false, mistakef("Jira granted scopes that the role does not have: %s; this Jira does not narrow them by request, so give the role a service account that has no more than its scopes", strings.Join(wider, ", "))
+		return jira.Token{}, "", false, fault.Userf("Jira granted scopes that the role does not have: %s; this Jira does not narrow them by request, so give the role a service account that has no more than its scopes", strings.Join(wider, ", "))
 	}
 	return token, t.Secret, false, nil
 }
@@ -221,7 +222,7 @@ func (oauth2) settleLost(ctx context.Context, log hclog.Logger, b *backend, _ *j
 }
 
 func (oauth2) lookUp(context.Context, *jira.Client, *ledger.Record) (there bool, lastUsed time.Time, err error) {
-	return false, time.Time{}, mistakef("it does not list access tokens")
+	return false, time.Time{}, fault.Userf("it does not list access tokens")
 }
 
 // endAccess revokes an access token that was asked for with g at site, and proves
@@ -235,7 +236,7 @@ func endAccess(ctx context.Context, site, api *jira.Site, revocationURL string, 
 	case err != nil:
 		return fmt.Errorf("proving that the access token is dead: %w", err)
 	case alive:
-		return nonsense("revocation_url said that the access token is revoked, and Jira goes on taking it")
+		return fault.BadResponse("revocation_url said that the access token is revoked, and Jira goes on taking it")
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -46,7 +47,7 @@ func (k *keeper) rotatePassword(ctx context.Context, have *credential) error {
 			return err
 		}
 		if next == have.Password {
-			return mistakef("password_policy made the password that is in use: it must make another each time")
+			return fault.Userf("password_policy made the password that is in use: it must make another each time")
 		}
 		if err := k.setNext(ctx, have, next); err != nil {
 			return err
@@ -71,7 +72,7 @@ func (k *keeper) rotatePassword(ctx context.Context, have *credential) error {
 		return k.changed(ctx, next)
 	}
 	if err == nil {
-		err = nonsense("Jira said that the password is changed, and goes on taking the last one")
+		err = fault.BadResponse("Jira said that the password is changed, and goes on taking the last one")
 	}
 	return fmt.Errorf("setting the new password: %w", err)
 }

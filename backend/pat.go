@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -83,21 +84,21 @@ func listedToken(ctx context.Context, client *jira.Client, r *ledger.Record) (th
 func (pat) validate(a *account) error {
 	switch {
 	case a.AccountID != "":
-		return mistakef("account_id is for type=%s", accountTypeAPIToken)
+		return fault.Userf("account_id is for type=%s", accountTypeAPIToken)
 	case a.service != service{}:
-		return mistakef("client_id, client_secret, token_url, revocation_url and scopes are for type=oauth2")
+		return fault.Userf("client_id, client_secret, token_url, revocation_url and scopes are for type=oauth2")
 	case a.Username == "":
-		return mistakef("username is missing: the login name of the Jira user")
+		return fault.Userf("username is missing: the login name of the Jira user")
 	case a.FallbackPassword != "" && a.Token == "":
-		return mistakef("fallback_password is for an account that logs in with a token: remove it with null, or write token")
+		return fault.Userf("fallback_password is for an account that logs in with a token: remove it with null, or write token")
 	case a.kind() == "":
-		return mistakef("token or password is missing: what the engine logs in with as %q", a.Username)
+		return fault.Userf("token or password is missing: what the engine logs in with as %q", a.Username)
 	case a.MaxTokens < 1:
-		return mistakef("max_tokens must be 1 or more")
+		return fault.Userf("max_tokens must be 1 or more")
 	case a.Exclusive && a.Token != "" && a.RecordID == "":
-		return mistakef("exclusive needs a password, or a token that the engine minted itself: it cannot tell the one that it was given from those that readers may make, and would delete it with them; write the token with exclusive=false, rotate the account with rotate-account, and set exclusive=true then")
+		return fault.Userf("exclusive needs a password, or a token that the engine minted itself: it cannot tell the one that it was given from those that readers may make, and would delete it with them; write the token with exclusive=false, rotate the account with rotate-account, and set exclusive=true then")
 	case a.places() < 1:
-		return mistakef("max_tokens=%d leaves no room for tokens of leases: the engine logs in with one, and keeps one free for its replacement", a.MaxTokens)
+		return fault.Userf("max_tokens=%d leaves no room for tokens of leases: the engine logs in with one, and keeps one free for its replacement", a.MaxTokens)
 	}
 	return a.validateKept()
 }
@@ -105,7 +106,7 @@ func (pat) validate(a *account) error {
 func (pat) verify(ctx context.Context, b *backend, v *verification) (warnings []string, err error) {
 	a := v.a
 	if v.c.cloud() {
-		return nil, mistakef("Jira Cloud has no personal access tokens: with deployment=cloud an account is of type=oauth2, or cloud_api_token")
+		return nil, fault.Userf("Jira Cloud has no personal access tokens: with deployment=cloud an account is of type=oauth2, or cloud_api_token")
 	}
 	working, warnings, err := b.verifyLogin(ctx, v.client, v.before, a, v.sent)
 	if err != nil {
@@ -116,7 +117,7 @@ func (pat) verify(ctx context.Context, b *backend, v *verification) (warnings []
 		return nil, fmt.Errorf("checking whether %q is an administrator: %w", a.Username, err)
 	}
 	if isAdmin && !a.AllowAdmin {
-		return nil, mistakef("user %q administers Jira, and so would every token of the account: take another user, or set allow_admin=true", a.Username)
+		return nil, fault.Userf("user %q administers Jira, and so would every token of the account: take another user, or set allow_admin=true", a.Username)
 	}
 	if v.c.Version == "" { // Jira did not tell it when the config was written
 		if _, err := versionOf(ctx, working); err != nil {
@@ -144,15 +145,15 @@ func (pat) review(ctx context.Context, _ *backend, client *jira.Client, a *accou
 	case err != nil:
 		return fmt.Errorf("the %s cannot be used: %w", a.kind(), err)
 	case !u.Active:
-		return mistakef("user %q is not active in Jira any more", u.Name)
+		return fault.Userf("user %q is not active in Jira any more", u.Name)
 	case a.UserKey != "" && u.Key != a.UserKey:
-		return mistakef("the %s belongs to user %q now, who is another than %q", a.kind(), u.Name, a.Username)
+		return fault.Userf("the %s belongs to user %q now, who is another than %q", a.kind(), u.Name, a.Username)
 	case u.Name != a.Username:
-		return mistakef("user %q was renamed to %q: write the account with the new username", a.Username, u.Name)
+		return fault.Userf("user %q was renamed to %q: write the account with the new username", a.Username, u.Name)
 	}
 	is, err := client.Administrator(ctx)
 	if err == nil && is && !a.AllowAdmin {
-		return mistakef("user %q administers Jira now, and so does every token of the account: take that from him, or set allow_admin=true", u.Name)
+		return fault.Userf("user %q administers Jira now, and so does every token of the account: take that from him, or set allow_admin=true", u.Name)
 	}
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
@@ -73,11 +74,11 @@ func (b *backend) readAccountTokens(ctx context.Context, _ *logical.Request, d *
 		return nil, err
 	}
 	if a.traits().expiresOnly {
-		return nil, mistakef("account %q is of type %s: Jira does not list access tokens", name, a.Type)
+		return nil, fault.Userf("account %q is of type %s: Jira does not list access tokens", name, a.Type)
 	}
 	unused, expiring := time.Duration(d.Get("unused_for").(int))*time.Second, time.Duration(d.Get("expiring_within").(int))*time.Second //nolint:errcheck // the schema's type
 	if unused <= 0 || expiring <= 0 {
-		return nil, mistakef("unused_for and expiring_within must be more than zero")
+		return nil, fault.Userf("unused_for and expiring_within must be more than zero")
 	}
 	if err := b.ledgerIsWhole(); err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 )
 
@@ -174,7 +175,7 @@ func (a *account) update(f fields) (stale string, err error) {
 		return "", err
 	}
 	if _, sent := f.Raw["allowed_roles"]; sent && a.AllowedRoles == "" {
-		return "", mistakef("allowed_roles is empty: no role could use the account; name some, or write * for all")
+		return "", fault.Userf("allowed_roles is empty: no role could use the account; name some, or write * for all")
 	}
 	if stale, err = a.credential.update(f); err != nil {
 		return "", err
@@ -215,10 +216,10 @@ func (a *account) traits() *traits { return a.is().is() }
 func (a *account) validate() error {
 	t := knownType(a.Type)
 	if t == nil {
-		return mistakef("type %q is not known: write user, oauth2 or cloud_api_token", a.Type)
+		return fault.Userf("type %q is not known: write user, oauth2 or cloud_api_token", a.Type)
 	}
 	if !t.is().personal && a.schedule != (schedule{Overlap: a.Overlap}) {
-		return mistakef("rotation_period, rotation_schedule and what goes with them are for type=user: no documented call rotates what a service account logs in with")
+		return fault.Userf("rotation_period, rotation_schedule and what goes with them are for type=user: no documented call rotates what a service account logs in with")
 	}
 	return t.validate(a)
 }
@@ -240,7 +241,7 @@ func (a *account) places() int {
 func (b *backend) loadAccount(ctx context.Context, name string) (*account, error) {
 	a, err := load[account](ctx, &b.decoded, b.storage, accountsPrefix+name)
 	if err == nil && a == nil {
-		return nil, mistakef("there is no account %q", name)
+		return nil, fault.Userf("there is no account %q", name)
 	}
 	return a, err
 }
@@ -307,7 +308,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		}
 		a.begun(b.now())
 		if before != nil && before.Type != a.Type {
-			return nil, mistakef("the type of account %q is %s and cannot be changed: delete it, and write it anew", name, before.Type)
+			return nil, fault.Userf("the type of account %q is %s and cannot be changed: delete it, and write it anew", name, before.Type)
 		}
 		c, err := b.loadConfig(ctx)
 		if err != nil {
@@ -365,7 +366,7 @@ func (b *backend) logsInWithItsOwn(name string) error {
 		return err
 	}
 	if len(b.ledger.Own(name)) > 0 {
-		return mistakef("the user cannot be changed: the engine has minted tokens of his to log in with, which only he can end; write a password or another token of his first, and try again when they are ended")
+		return fault.Userf("the user cannot be changed: the engine has minted tokens of his to log in with, which only he can end; write a password or another token of his first, and try again when they are ended")
 	}
 	return nil
 }
@@ -374,14 +375,14 @@ func (b *backend) logsInWithItsOwn(name string) error {
 // caller holds b.resources.
 func (b *backend) userIsFree(ctx context.Context, c *config, name string, a *account) error {
 	if a.sameUser(&c.Admin) {
-		return mistakef("user %q is the config's own: an account needs a user of its own", a.Username)
+		return fault.Userf("user %q is the config's own: an account needs a user of its own", a.Username)
 	}
 	other, err := b.accountOf(ctx, &a.credential, name)
 	if err != nil {
 		return err
 	}
 	if other != "" {
-		return mistakef("user %q is account %q already", a.Username, other)
+		return fault.Userf("user %q is account %q already", a.Username, other)
 	}
 	return nil
 }
@@ -473,7 +474,7 @@ func (b *backend) namedByNoRole(ctx context.Context, name string) error {
 		return err
 	}
 	if len(roles) > 0 {
-		return mistakef("roles name it: %s; take it out of them, or delete them, first", strings.Join(roles, ", "))
+		return fault.Userf("roles name it: %s; take it out of them, or delete them, first", strings.Join(roles, ", "))
 	}
 	static, err := b.storage.List(ctx, staticRolesPrefix)
 	if err != nil {
@@ -485,7 +486,7 @@ func (b *backend) namedByNoRole(ctx context.Context, name string) error {
 			return err
 		}
 		if r != nil && r.Account == name {
-			return mistakef("static role %q hands out a token of it: delete that first", role)
+			return fault.Userf("static role %q hands out a token of it: delete that first", role)
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -72,16 +73,16 @@ var permissionPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.:-]*$`)
 func (l *limits) validate() error {
 	for _, p := range l.AllowedPermissions {
 		if !permissionPattern.MatchString(p) {
-			return mistakef("allowed_permissions holds %q, which is no key of a permission: they look like BROWSE_PROJECTS", p)
+			return fault.Userf("allowed_permissions holds %q, which is no key of a permission: they look like BROWSE_PROJECTS", p)
 		}
 	}
 	for _, p := range l.CheckProjects {
 		if !jira.IsProjectKey(p) {
-			return mistakef("check_projects holds %q, which is no key of a project", p)
+			return fault.Userf("check_projects holds %q, which is no key of a project", p)
 		}
 	}
 	if l.EnforcePermissions && len(l.AllowedPermissions) == 0 {
-		return mistakef("enforce_permissions needs allowed_permissions: what a credential may be able to do at most")
+		return fault.Userf("enforce_permissions needs allowed_permissions: what a credential may be able to do at most")
 	}
 	return nil
 }
@@ -179,7 +180,7 @@ func (b *backend) enforce(ctx context.Context, by ledger.Reader, name string, r 
 		return fmt.Errorf("checking what the role's credentials can do: %w", err)
 	}
 	if len(v.notAllowed) > 0 {
-		return mistakef("role %q hands out more than its allowed_permissions: %s; take other accounts or groups, or allow it", name, strings.Join(v.notAllowed, ", "))
+		return fault.Userf("role %q hands out more than its allowed_permissions: %s; take other accounts or groups, or allow it", name, strings.Join(v.notAllowed, ", "))
 	}
 	return nil
 }
@@ -234,7 +235,7 @@ func (b *backend) placeTrial(ctx context.Context, m *mint, c *config, r *role) e
 		return err
 	}
 	if *now != *c {
-		return retryLater("the config was written meanwhile: try again")
+		return fault.Unavailable("the config was written meanwhile: try again")
 	}
 	return b.place(ctx, m, c, r, nil)
 }

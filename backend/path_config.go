@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 )
 
@@ -197,7 +198,7 @@ func (c *config) update(f fields) (stale string, err error) {
 	change(f, "ca_cert", &c.CACert)
 	change(f, "client_cert", &c.ClientCert)
 	if change(f, "client_key", &c.ClientKey) && c.ClientKey == "" && c.ClientCert != "" {
-		return "", mistakef("client_key is empty: clear client_cert with it, or give the certificate's key")
+		return "", fault.Userf("client_key is empty: clear client_cert with it, or give the certificate's key")
 	}
 	change(f, "tls_server_name", &c.TLSServerName)
 	change(f, "tls_min_version", &c.TLSMinVersion)
@@ -228,34 +229,34 @@ func (c *config) update(f fields) (stale string, err error) {
 func (c *config) validate() error {
 	switch {
 	case c.URL == "":
-		return mistakef("url is missing: the address of Jira, as https://jira.example.com or with its context path")
+		return fault.Userf("url is missing: the address of Jira, as https://jira.example.com or with its context path")
 	case c.Deployment != "" && c.Deployment != deploymentDataCenter && !c.cloud():
-		return mistakef("deployment %q is not known: write datacenter or cloud", c.Deployment)
+		return fault.Userf("deployment %q is not known: write datacenter or cloud", c.Deployment)
 	case isCloud(c.URL) && !c.cloud():
 		return cloudRefused
 	case c.cloud() && (c.Admin.Username != "" || c.Admin.Password != ""):
-		return mistakef("deployment=cloud has no administrator to log in as: what it can have is token, an API key of the organisation, for accounts of type=%s", accountTypeAPIToken)
+		return fault.Userf("deployment=cloud has no administrator to log in as: what it can have is token, an API key of the organisation, for accounts of type=%s", accountTypeAPIToken)
 	case c.cloud() && (c.Admin.OwnTokenID != "" || c.Admin.schedule != schedule{Overlap: c.Admin.Overlap}):
-		return mistakef("own_token_id, rotation_period, rotation_schedule and what goes with them are for deployment=datacenter: no documented call rotates an organisation's API key")
+		return fault.Userf("own_token_id, rotation_period, rotation_schedule and what goes with them are for deployment=datacenter: no documented call rotates an organisation's API key")
 	case !c.cloud() && c.AllowUndocumentedAPI:
-		return mistakef("allow_undocumented_api is for deployment=cloud")
+		return fault.Userf("allow_undocumented_api is for deployment=cloud")
 	case !c.cloud() && c.CloudID != "":
-		return mistakef("cloud_id is for deployment=cloud")
+		return fault.Userf("cloud_id is for deployment=cloud")
 	case c.cloud() && c.CloudID == "" && !c.VerifyConnection:
-		return mistakef("cloud_id is missing: with verify_connection=false the site is not asked for it")
+		return fault.Userf("cloud_id is missing: with verify_connection=false the site is not asked for it")
 	case c.RequestTimeout < 1 || c.RequestTimeout > 20:
-		return mistakef("request_timeout must be 1s to 20s")
+		return fault.Userf("request_timeout must be 1s to 20s")
 	case c.MaxConcurrentRequests < 1 || c.MaxConcurrentRequests > 100:
-		return mistakef("max_concurrent_requests must be 1 to 100")
+		return fault.Userf("max_concurrent_requests must be 1 to 100")
 	case c.MaxTokenDays < 1 || c.MaxTokenDays > 36500:
-		return mistakef("max_token_days must be 1 to 36500, and not over what Jira allows (its property atlassian.pats.max.tokens.expiry.days)")
+		return fault.Userf("max_token_days must be 1 to 36500, and not over what Jira allows (its property atlassian.pats.max.tokens.expiry.days)")
 	case c.Admin.Password != "" && c.Admin.Username == "":
-		return mistakef("username is missing: a password needs one")
+		return fault.Userf("username is missing: a password needs one")
 	case c.Admin.Username != "" && c.Admin.kind() == "":
-		return mistakef("username without token or password: give one of them, or leave the username out")
+		return fault.Userf("username without token or password: give one of them, or leave the username out")
 	}
 	if c.Admin.kind() == "" && (c.Admin.RotationPeriod != 0 || c.Admin.RotationSchedule != "") {
-		return mistakef("rotation_period and rotation_schedule need an admin credential: there is nothing to rotate")
+		return fault.Userf("rotation_period and rotation_schedule need an admin credential: there is nothing to rotate")
 	}
 	if err := c.Admin.validateKept(); err != nil {
 		return err
@@ -272,7 +273,7 @@ func (c *config) validate() error {
 func (b *backend) loadConfig(ctx context.Context) (*config, error) {
 	c, err := load[config](ctx, &b.decoded, b.storage, configKey)
 	if err == nil && c == nil {
-		return nil, mistakef("the engine is not configured yet: write config with the url of Jira")
+		return nil, fault.Userf("the engine is not configured yet: write config with the url of Jira")
 	}
 	return c, err
 }
@@ -395,7 +396,7 @@ func (b *backend) verifyConfig(ctx context.Context, before, c *config, sent bool
 			}
 		}
 		if _, err := site.Cloud(c.CloudID); err != nil {
-			return nil, mistakef("cloud_id: %v", err)
+			return nil, fault.Userf("cloud_id: %v", err)
 		}
 		w, err := b.verifyOrgKey(ctx, site, c)
 		return append(warnings, w...), err
@@ -463,7 +464,7 @@ func verifyAdmin(ctx context.Context, client *jira.Client, admin *credential) (w
 	return warnings, nil
 }
 
-const cloudRefused = mistake("this is Jira Cloud: set deployment=cloud, for which there are accounts of type=oauth2, or cloud_api_token")
+const cloudRefused = fault.User("this is Jira Cloud: set deployment=cloud, for which there are accounts of type=oauth2, or cloud_api_token")
 
 // versionOf returns the version of client's site, and refuses a site that has
 // no personal access tokens.
@@ -476,7 +477,7 @@ func versionOf(ctx context.Context, client *jira.Client) (string, error) {
 		return "", cloudRefused
 	}
 	if !info.AtLeast(8, 14) {
-		return "", mistakef("this is Jira %s: personal access tokens came with Jira 8.14, so it needs at least that", info.Version)
+		return "", fault.Userf("this is Jira %s: personal access tokens came with Jira 8.14, so it needs at least that", info.Version)
 	}
 	return info.Version, nil
 }
@@ -489,7 +490,7 @@ func (b *backend) adminIsNoAccount(ctx context.Context, c *config) error {
 		return err
 	}
 	if name != "" {
-		return mistakef("user %q is account %q already: give the config an administrator of its own", c.Admin.Username, name)
+		return fault.Userf("user %q is account %q already: give the config an administrator of its own", c.Admin.Username, name)
 	}
 	return nil
 }

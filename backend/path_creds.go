@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
@@ -129,7 +130,7 @@ func (b *backend) issue(ctx context.Context, req *logical.Request, d *framework.
 	}
 	if err := b.ledger.Issue(ctx, m.record, m.ttl); err != nil {
 		if state := (*ledger.StateError)(nil); errors.As(err, &state) {
-			err = retryLater("this credential was given up while it was made: read again")
+			err = fault.Unavailable("this credential was given up while it was made: read again")
 		}
 		return nil, b.takeBack(ctx, m, secret, err)
 	}
@@ -179,7 +180,7 @@ func askedTTL(d *framework.FieldData) (time.Duration, error) {
 	}
 	ttl := time.Duration(d.Get("ttl").(int)) * time.Second //nolint:errcheck // the schema's type
 	if ttl <= 0 {
-		return 0, mistakef("ttl must be more than zero; leave it out for the role's")
+		return 0, fault.Userf("ttl must be more than zero; leave it out for the role's")
 	}
 	return ttl, nil
 }
@@ -194,11 +195,11 @@ func checkMetadata(req *logical.Request) error {
 	switch {
 	case !sent:
 	case !ok:
-		return mistakef("metadata is no text")
+		return fault.Userf("metadata is no text")
 	case len(text) > mostMetadata:
-		return mistakef("metadata has %d bytes, and %d is the most", len(text), mostMetadata)
+		return fault.Userf("metadata has %d bytes, and %d is the most", len(text), mostMetadata)
 	case !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
-		return mistakef("metadata holds a control character, or is no UTF-8")
+		return fault.Userf("metadata holds a control character, or is no UTF-8")
 	}
 	return nil
 }

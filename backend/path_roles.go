@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
@@ -195,10 +196,10 @@ func (r *role) update(f fields) error {
 	change(f, "enforce_permissions", &r.EnforcePermissions)
 	change(f, "check_projects", &r.CheckProjects)
 	if change(f, "ttl", &r.TTL) && r.TTL == 0 && f.Raw["ttl"] != nil {
-		return mistakef("ttl must be more than zero; leave it out for the mount's")
+		return fault.Userf("ttl must be more than zero; leave it out for the mount's")
 	}
 	if change(f, "max_ttl", &r.MaxTTL) && r.MaxTTL == 0 && f.Raw["max_ttl"] != nil {
-		return mistakef("max_ttl must be more than zero; leave it out for the mount's")
+		return fault.Userf("max_ttl must be more than zero; leave it out for the mount's")
 	}
 	return nil
 }
@@ -207,30 +208,30 @@ func (r *role) update(f fields) error {
 func (r *role) validate(maxTokenDays int) error {
 	t := typeNamed(r.CredentialType)
 	if r.CredentialType == "" || t == nil {
-		return mistakef("credential_type %q is not known: write pat, ephemeral_user, oauth2 or cloud_api_token", r.CredentialType)
+		return fault.Userf("credential_type %q is not known: write pat, ephemeral_user, oauth2 or cloud_api_token", r.CredentialType)
 	}
 	is := t.is()
 	switch {
 	case !is.scoped && len(r.Scopes) > 0:
-		return mistakef("scopes are for credential_type=oauth2 and cloud_api_token: a personal access token is the whole user")
+		return fault.Userf("scopes are for credential_type=oauth2 and cloud_api_token: a personal access token is the whole user")
 	case !is.throwAway && len(r.Accounts) == 0:
-		return mistakef("accounts is missing: the names of the accounts to mint for")
+		return fault.Userf("accounts is missing: the names of the accounts to mint for")
 	case is.throwAway && len(r.Accounts) > 0:
-		return mistakef("accounts is for credential_type=pat: an ephemeral_user is made by the config's admin")
+		return fault.Userf("accounts is for credential_type=pat: an ephemeral_user is made by the config's admin")
 	case r.MaxLeases < 0:
-		return mistakef("max_leases must be 1 or more, or 0 for as many as the accounts can hold")
+		return fault.Userf("max_leases must be 1 or more, or 0 for as many as the accounts can hold")
 	case r.MaxPerEntity < 0:
-		return mistakef("max_leases_per_entity must be 1 or more, or 0 for no bound")
+		return fault.Userf("max_leases_per_entity must be 1 or more, or 0 for no bound")
 	case r.TTL < 0 || r.MaxTTL < 0:
-		return mistakef("ttl and max_ttl must be more than zero")
+		return fault.Userf("ttl and max_ttl must be more than zero")
 	case r.MaxTTL > 0 && r.TTL > r.MaxTTL:
-		return mistakef("ttl %v is more than max_ttl %v", time.Duration(r.TTL)*time.Second, time.Duration(r.MaxTTL)*time.Second)
+		return fault.Userf("ttl %v is more than max_ttl %v", time.Duration(r.TTL)*time.Second, time.Duration(r.MaxTTL)*time.Second)
 	case r.MaxTTL > maxTokenDays*24*3600-int(ledger.Grace/time.Second):
-		return mistakef("max_ttl %v needs a token of %d days, with half a minute to spare, and max_token_days of the config is %d", time.Duration(r.MaxTTL)*time.Second, days(time.Duration(r.MaxTTL)*time.Second), maxTokenDays)
+		return fault.Userf("max_ttl %v needs a token of %d days, with half a minute to spare, and max_token_days of the config is %d", time.Duration(r.MaxTTL)*time.Second, days(time.Duration(r.MaxTTL)*time.Second), maxTokenDays)
 	}
 	for i, name := range r.Accounts {
 		if slices.Contains(r.Accounts[:i], name) {
-			return mistakef("accounts names %q twice", name)
+			return fault.Userf("accounts names %q twice", name)
 		}
 	}
 	if err := r.limits.validate(); err != nil {
@@ -240,7 +241,7 @@ func (r *role) validate(maxTokenDays int) error {
 		return r.userScope.validate()
 	}
 	if !r.userScope.empty() {
-		return mistakef("groups, project_roles, application_keys, the templates, on_revoke and allow_admin are for credential_type=ephemeral_user: a pat is the whole user of its account")
+		return fault.Userf("groups, project_roles, application_keys, the templates, on_revoke and allow_admin are for credential_type=ephemeral_user: a pat is the whole user of its account")
 	}
 	return nil
 }
@@ -294,7 +295,7 @@ func (b *backend) maxTokenDays(ctx context.Context) (int, error) {
 func (b *backend) loadRole(ctx context.Context, name string) (*role, error) {
 	r, err := load[role](ctx, &b.decoded, b.storage, rolesPrefix+name)
 	if err == nil && r == nil {
-		return nil, mistakef("there is no role %q", name)
+		return nil, fault.Userf("there is no role %q", name)
 	}
 	return r, err
 }
@@ -385,13 +386,13 @@ func (b *backend) accountsAreThere(ctx context.Context, name string, r *role) er
 			return err
 		}
 		if a.Type != is.accountType {
-			return mistakef("accounts: %q is of type %s, and credential_type=%s needs one of type %s", account, a.Type, r.CredentialType, is.accountType)
+			return fault.Userf("accounts: %q is of type %s, and credential_type=%s needs one of type %s", account, a.Type, r.CredentialType, is.accountType)
 		}
 		if wider := widerThan(r.Scopes, strings.Fields(a.Scopes)); a.Scopes != "" && len(wider) > 0 {
-			return mistakef("scopes: account %q does not have %s", account, strings.Join(wider, ", "))
+			return fault.Userf("scopes: account %q does not have %s", account, strings.Join(wider, ", "))
 		}
 		if is.orgKey && len(a.scopesFor(r)) == 0 {
-			return mistakef("scopes is missing: an API token is made with some, as read:jira-work, and account %q names none either", account)
+			return fault.Userf("scopes is missing: an API token is made with some, as read:jira-work, and account %q names none either", account)
 		}
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/fault"
 )
 
 // rotating declares a path that rotates something when it is written to.
@@ -46,7 +48,7 @@ Rotated before it is finished, or interrupted, it goes on from where it was.
 			return nil, err
 		}
 		if c.cloud() {
-			return nil, mistakef("no documented call rotates an organisation's API key: make another one in Atlassian's administration, and write it to config as token")
+			return nil, fault.Userf("no documented call rotates an organisation's API key: make another one in Atlassian's administration, and write it to config as token")
 		}
 		warnings, err := b.rotate(ctx, readerOf(req), &keeper{b: b, name: adminAccount, account: adminAccount})
 		return warned(warnings), err

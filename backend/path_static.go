@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
@@ -113,7 +114,7 @@ func (b *backend) pathStaticCreds() *framework.Path {
 func (b *backend) loadStaticRole(ctx context.Context, name string) (*staticRole, error) {
 	r, err := load[staticRole](ctx, &b.decoded, b.storage, staticRolesPrefix+name)
 	if err == nil && r == nil {
-		return nil, mistakef("there is no static role %q", name)
+		return nil, fault.Userf("there is no static role %q", name)
 	}
 	return r, err
 }
@@ -137,7 +138,7 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 	if have == nil { // from now on, lest the worker sees first that it has no token
 		rotate = b.rotateBegun
 		if !b.rotations.begin(staticName(name)) {
-			return nil, retryLater("it is being written this moment: try again")
+			return nil, fault.Unavailable("it is being written this moment: try again")
 		}
 		defer b.rotations.end(staticName(name))
 	}
@@ -149,11 +150,11 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 		r.begun(b.now())
 		switch {
 		case r.Account == "":
-			return nil, mistakef("account is missing: the name of the account whose token it is")
+			return nil, fault.Userf("account is missing: the name of the account whose token it is")
 		case before != nil && before.Account != r.Account:
-			return nil, mistakef("the account of static role %q is %q and cannot be changed: delete it, and write it anew", name, before.Account)
+			return nil, fault.Userf("the account of static role %q is %q and cannot be changed: delete it, and write it anew", name, before.Account)
 		case r.RotationPeriod == 0 && r.RotationSchedule == "":
-			return nil, mistakef("rotation_period or rotation_schedule is missing: when the token is replaced")
+			return nil, fault.Userf("rotation_period or rotation_schedule is missing: when the token is replaced")
 		}
 		if err := r.schedule.validate(); err != nil {
 			return nil, err
@@ -163,7 +164,7 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 			return nil, err
 		}
 		if most := time.Duration(longest) * 24 * time.Hour; time.Duration(r.RotationPeriod)*time.Second+r.overlap() > most-ledger.Grace {
-			return nil, mistakef("rotation_period and overlap together are longer than a token can live, which is max_token_days of the config: %d", longest)
+			return nil, fault.Userf("rotation_period and overlap together are longer than a token can live, which is max_token_days of the config: %d", longest)
 		}
 		return func() (bool, error) {
 			a, err := b.loadAccount(ctx, r.Account)
@@ -171,7 +172,7 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 				return false, err
 			}
 			if !a.traits().personal {
-				return false, mistakef("account %q is of type %s, and a static role needs one of type %s", r.Account, a.Type, accountTypeUser)
+				return false, fault.Userf("account %q is of type %s, and a static role needs one of type %s", r.Account, a.Type, accountTypeUser)
 			}
 			if err := a.mayBeUsedBy(r.Account, staticName(name)); err != nil {
 				return false, err
@@ -227,7 +228,7 @@ func (b *backend) deleteStaticRole(ctx context.Context, _ *logical.Request, d *f
 		return nil, err
 	}
 	if !b.rotations.begin(staticName(name)) {
-		return nil, retryLater("it is being rotated this moment: try again")
+		return nil, fault.Unavailable("it is being rotated this moment: try again")
 	}
 	err = b.dropStaticRole(ctx, name)
 	b.rotations.end(staticName(name))
@@ -276,7 +277,7 @@ func (b *backend) readStaticCreds(ctx context.Context, _ *logical.Request, d *fr
 		return nil, err
 	}
 	if r.Token == "" {
-		return nil, retryLater(fmt.Sprintf("static role %q has no token yet: read it, last_error tells why", name))
+		return nil, fault.Unavailable(fmt.Sprintf("static role %q has no token yet: read it, last_error tells why", name))
 	}
 	a, err := b.loadAccount(ctx, r.Account)
 	if err != nil {

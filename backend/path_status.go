@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -95,7 +96,7 @@ func (b *backend) works(ctx context.Context, name string, a *account) error {
 		err = a.is().works(ctx, client, a)
 	}
 	if err == nil && b.sites.onFallback(name, a) {
-		err = mistakef("Jira refuses its token, and the engine logs in with fallback_password: rotate the account with rotate-account, or write another token")
+		err = fault.Userf("Jira refuses its token, and the engine logs in with fallback_password: rotate the account with rotate-account, or write another token")
 	}
 	if passing(ctx, err) { // and tells nothing of the next call
 		return err

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/fault"
 )
 
 // tidyFields are what a tidy can be told, by hand or for later.
@@ -240,7 +242,7 @@ func (o *tidyOptions) update(f fields) error {
 	change(f, "tidy_lost", &o.TidyLost)
 	change(f, "pause_duration", &o.PauseDuration)
 	if o.PauseDuration < 0 || o.PauseDuration > 3600 {
-		return mistakef("pause_duration must be 0 to 1h")
+		return fault.Userf("pause_duration must be 0 to 1h")
 	}
 	return nil
 }
@@ -275,7 +277,7 @@ func (a *autoTidy) update(f fields) error {
 	change(f, "enabled", &a.Enabled)
 	change(f, "interval_duration", &a.IntervalDuration)
 	if a.IntervalDuration < 60 {
-		return mistakef("interval_duration must be at least 1m")
+		return fault.Userf("interval_duration must be at least 1m")
 	}
 	return a.tidyOptions.update(f)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -194,14 +195,14 @@ What the engine itself logs in with is rotated instead, and so is a static role'
 func (b *backend) recordIn(ctx context.Context, d *framework.FieldData) (*ledger.Record, error) {
 	id, _ := d.Raw["id"].(string) // as the path's pattern caught it
 	if !ledger.IsID(id) {
-		return nil, mistakef("%q is no id of the ledger's: it has 16 lower-case letters and digits from 2 to 7", id[:min(len(id), 64)])
+		return nil, fault.Userf("%q is no id of the ledger's: it has 16 lower-case letters and digits from 2 to 7", id[:min(len(id), 64)])
 	}
 	r, err := b.ledger.Read(ctx, id)
 	if errors.Is(err, ledger.ErrMissing) {
 		return nil, nil // as the caller tells
 	}
 	if errors.Is(err, ledger.ErrUnreadable) {
-		return nil, mistakef("%v: look for a name with this id in Jira, delete the token there, then delete tokens/%s with force=true", err, id)
+		return nil, fault.Userf("%v: look for a name with this id in Jira, delete the token there, then delete tokens/%s with force=true", err, id)
 	}
 	return r, err
 }
@@ -224,13 +225,13 @@ func (b *backend) deleteToken(ctx context.Context, req *logical.Request, d *fram
 	case err != nil || r == nil:
 		return nil, err
 	case r.State == ledger.Issued:
-		return nil, mistakef("the token is in use: revoke it with tokens/%s/revoke, or end its lease", id)
+		return nil, fault.Userf("the token is in use: revoke it with tokens/%s/revoke, or end its lease", id)
 	case r.State == ledger.Ended:
-		return nil, mistakef("the token is gone, and its record goes when its lease is over")
+		return nil, fault.Userf("the token is gone, and its record goes when its lease is over")
 	case r.State == ledger.Intended && b.ledger.Minting(r.Account):
-		return nil, retryLater("a token is being made for its account this moment: try again")
+		return nil, fault.Unavailable("a token is being made for its account this moment: try again")
 	case !forced(d):
-		return nil, mistakef("the token may be alive in Jira, and the engine goes on trying to end it: end it there, then delete this with force=true")
+		return nil, fault.Userf("the token may be alive in Jira, and the engine goes on trying to end it: end it there, then delete this with force=true")
 	}
 	log.Warn("the record of a token that is not proven gone is removed, and its token is the operator's to end", "state", string(r.State), "account", r.Account, "username", r.Username, "token_id", r.TokenID, "token_name", r.Name, "expires", rfc3339(r.Expires.Time()))
 	if err := b.ledger.Forget(ctx, id); err != nil {
@@ -283,17 +284,17 @@ func (b *backend) revokeToken(ctx context.Context, req *logical.Request, d *fram
 	}
 	switch {
 	case r == nil:
-		return nil, mistakef("the ledger has no token of this id: it is gone, or never was")
+		return nil, fault.Userf("the ledger has no token of this id: it is gone, or never was")
 	case r.State == ledger.Ended:
 		return nil, nil
 	case r.Kept == ledger.KeptOwn:
-		return nil, mistakef("this is what the engine logs in with: replace it with rotate-account or rotate-root, and the last one ends with the overlap")
+		return nil, fault.Userf("this is what the engine logs in with: replace it with rotate-account or rotate-root, and the last one ends with the overlap")
 	case r.Kept == ledger.KeptStatic:
-		return nil, mistakef("this is the token of %s: replace it with rotate-role, or delete the static role", strings.Replace(r.Role, staticName(""), "static role ", 1))
+		return nil, fault.Userf("this is the token of %s: replace it with rotate-role, or delete the static role", strings.Replace(r.Role, staticName(""), "static role ", 1))
 	case typeOf(r).is().expiresOnly:
-		return nil, mistakef("only its holder has an access token, and only Vault what was handed out: revoke its lease; without a revocation_url it lives until %s", rfc3339(r.Expires.Time()))
+		return nil, fault.Userf("only its holder has an access token, and only Vault what was handed out: revoke its lease; without a revocation_url it lives until %s", rfc3339(r.Expires.Time()))
 	case r.NeverIssued():
-		return nil, mistakef("nobody holds it: the engine asks Jira whether it is there, and ends it")
+		return nil, fault.Userf("nobody holds it: the engine asks Jira whether it is there, and ends it")
 	}
 	log := b.log().With("id", r.ID, "role", r.Role, "account", r.Account, "token_id", r.TokenID, "token_name", r.Name)
 	recall := b.ledger.Recall
@@ -335,7 +336,7 @@ type wanted struct {
 func (b *backend) wantedIn(req *logical.Request, d *framework.FieldData) (w wanted, err error) {
 	for field := range req.Data {
 		if d.Schema[field] == nil && field != "list" {
-			return w, mistakef("there is no filter %q: there are %s", field[:min(len(field), 64)], strings.Join(slices.Sorted(maps.Keys(tokenFilters())), ", "))
+			return w, fault.Userf("there is no filter %q: there are %s", field[:min(len(field), 64)], strings.Join(slices.Sorted(maps.Keys(tokenFilters())), ", "))
 		}
 	}
 	text := func(field string) string { return d.Get(field).(string) } //nolint:errcheck // the schema's type
@@ -344,15 +345,15 @@ func (b *backend) wantedIn(req *logical.Request, d *framework.FieldData) (w want
 	w.limit = d.Get("limit").(int) //nolint:errcheck // the schema's type
 	switch {
 	case w.after != "" && !ledger.IsID(w.after):
-		return w, mistakef("after is no id of the ledger's: take next of the answer before")
+		return w, fault.Userf("after is no id of the ledger's: take next of the answer before")
 	case w.limit < 1 || w.limit > mostPage:
-		return w, mistakef("limit must be 1 to %d", mostPage)
+		return w, fault.Userf("limit must be 1 to %d", mostPage)
 	case w.State != "" && !slices.Contains([]ledger.State{ledger.Intended, ledger.Issued, ledger.Owed, ledger.Ended}, w.State):
-		return w, mistakef("state must be intended, issued, owed or ended")
+		return w, fault.Userf("state must be intended, issued, owed or ended")
 	}
 	for field, to := range map[string]*time.Duration{"unused_for": &w.unused, "expiring_within": &w.expiring} {
 		if *to = time.Duration(d.Get(field).(int)) * time.Second; d.Raw[field] != nil && *to <= 0 { //nolint:errcheck // the schema's type
-			return w, mistakef("%s must be more than zero", field)
+			return w, fault.Userf("%s must be more than zero", field)
 		}
 	}
 	return w, nil
@@ -380,7 +381,7 @@ func (b *backend) listTokens(ctx context.Context, req *logical.Request, d *frame
 	for after, more := w.after, true; more && len(ids) < w.limit; {
 		if looked >= mostLooked { // else it takes longer than a request may
 			if len(ids) == 0 { // which Vault answers with 404, and no next
-				return nil, mistakef("there are none among %d tokens that were looked at: go on with after=%s, or narrow it down with role, account or state", looked, after)
+				return nil, fault.Userf("there are none among %d tokens that were looked at: go on with after=%s, or narrow it down with role, account or state", looked, after)
 			}
 			next = after
 			break

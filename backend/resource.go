@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"vault-plugin-secrets-jira/backend/fault"
 )
 
 // operationPrefix starts the OpenAPI name of every operation.
@@ -104,7 +106,7 @@ func revise[T any](ctx context.Context, b *backend, req *logical.Request, key, w
 			*v = *before
 		}
 		if before == nil && req.Operation == logical.PatchOperation {
-			return mistakef("there is no %s to patch: write it first", what)
+			return fault.Userf("there is no %s to patch: write it first", what)
 		}
 		agrees, err := change(v, before)
 		if err != nil {
@@ -118,7 +120,7 @@ func revise[T any](ctx context.Context, b *backend, req *logical.Request, key, w
 			return err
 		}
 	}
-	return retryLater(fmt.Sprintf("%s, or what it depends on, is being changed by others all the time: try again in a moment", what))
+	return fault.Unavailable(fmt.Sprintf("%s, or what it depends on, is being changed by others all the time: try again in a moment", what))
 }
 
 // mostRevisions is how often a write starts again that others have overtaken.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -54,7 +55,7 @@ func (b *backend) retire(ctx context.Context, name string, ids []string) (string
 		return "", nil
 	}
 	if b.ledger.Minting(name) {
-		return "", retryLater(fmt.Sprintf("a token is being made for account %q this moment: try again", name))
+		return "", fault.Unavailable(fmt.Sprintf("a token is being made for account %q this moment: try again", name))
 	}
 	c, err := b.loadConfig(ctx)
 	if err != nil {

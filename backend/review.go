@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -152,7 +153,7 @@ func (b *backend) review(ctx context.Context, all bool) error {
 
 // unknown tells whether err says nothing of what was to be reviewed.
 func unknown(err error) bool {
-	full, later := (*noRoom)(nil), retryLater("")
+	full, later := (*fault.Capacity)(nil), fault.Unavailable("")
 	return err != nil && (jira.Is(err, jira.Down) || jira.Is(err, jira.Busy) || errors.As(err, &full) || errors.As(err, &later))
 }
 

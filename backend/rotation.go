@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
@@ -312,7 +313,7 @@ func (b *backend) rotate(ctx context.Context, by ledger.Reader, k *keeper) (warn
 		return nil, err
 	}
 	if !b.rotations.begin(k.name) {
-		return nil, mistakef("%s is being rotated this moment: see what it reads in a moment", k.what())
+		return nil, fault.Userf("%s is being rotated this moment: see what it reads in a moment", k.what())
 	}
 	defer b.rotations.end(k.name)
 	return b.rotateBegun(ctx, by, k)

@@ -6,6 +6,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/robfig/cron/v3"
+
+	"vault-plugin-secrets-jira/backend/fault"
 )
 
 // schedule is when something is rotated, as part of what is stored of it.
@@ -129,13 +131,13 @@ func (s *schedule) validate() error {
 	apart := time.Duration(s.RotationPeriod) * time.Second
 	switch {
 	case s.RotationPeriod != 0 && s.RotationSchedule != "":
-		return mistakef("rotation_period and rotation_schedule together: give one of them")
+		return fault.Userf("rotation_period and rotation_schedule together: give one of them")
 	case s.RotationPeriod != 0 && apart < shortestPeriod:
-		return mistakef("rotation_period %v is too short: %v is the least", apart, shortestPeriod)
+		return fault.Userf("rotation_period %v is too short: %v is the least", apart, shortestPeriod)
 	case s.RotationWindow != 0 && s.RotationSchedule == "":
-		return mistakef("rotation_window is for rotation_schedule")
+		return fault.Userf("rotation_window is for rotation_schedule")
 	case s.RotationWindow != 0 && time.Duration(s.RotationWindow)*time.Second < shortestWindow:
-		return mistakef("rotation_window %v is too short: %v is the least", time.Duration(s.RotationWindow)*time.Second, shortestWindow)
+		return fault.Userf("rotation_window %v is too short: %v is the least", time.Duration(s.RotationWindow)*time.Second, shortestWindow)
 	}
 	if s.RotationSchedule != "" {
 		times, err := s.times()
@@ -145,7 +147,7 @@ func (s *schedule) validate() error {
 		// A year of it, or the first thousand: some are further apart than others.
 		at := times.Next(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 		if at.IsZero() {
-			return mistakef("rotation_schedule %q names no time that ever comes", s.RotationSchedule)
+			return fault.Userf("rotation_schedule %q names no time that ever comes", s.RotationSchedule)
 		}
 		apart = longestOverlap * 10
 		for range 1000 {
@@ -157,15 +159,15 @@ func (s *schedule) validate() error {
 			at = next
 		}
 		if apart < shortestPeriod {
-			return mistakef("rotation_schedule %q is due %v after the last time: %v is the least", s.RotationSchedule, apart, shortestPeriod)
+			return fault.Userf("rotation_schedule %q is due %v after the last time: %v is the least", s.RotationSchedule, apart, shortestPeriod)
 		}
 	}
 	overlap := s.overlap()
 	switch {
 	case overlap < 0 || overlap > longestOverlap:
-		return mistakef("overlap must be 0 to %v", longestOverlap)
+		return fault.Userf("overlap must be 0 to %v", longestOverlap)
 	case apart > 0 && 2*overlap >= apart:
-		return mistakef("overlap %v is not less than half of %v, which is how often is rotated", overlap, apart)
+		return fault.Userf("overlap %v is not less than half of %v, which is how often is rotated", overlap, apart)
 	}
 	return nil
 }
@@ -178,7 +180,7 @@ func (s *schedule) times() (cron.Schedule, error) {
 			return times, nil
 		}
 	}
-	return nil, mistakef("rotation_schedule %q is not understood: five fields of cron, as \"0 3 * * SAT\"", s.RotationSchedule)
+	return nil, fault.Userf("rotation_schedule %q is not understood: five fields of cron, as \"0 3 * * SAT\"", s.RotationSchedule)
 }
 
 // next is when something is due by its schedule that has been as it is since then;

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
@@ -120,7 +121,7 @@ func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *frame
 
 func (b *backend) renew(ctx context.Context, req *logical.Request, l *lease) (*logical.Response, error) {
 	if l.traits().expiresOnly {
-		return nil, mistakef("an access token cannot live longer than Jira has given it: read a new one")
+		return nil, fault.Userf("an access token cannot live longer than Jira has given it: read a new one")
 	}
 	t, err := b.termsNow(ctx, l)
 	if err != nil {
@@ -130,14 +131,14 @@ func (b *backend) renew(ctx context.Context, req *logical.Request, l *lease) (*l
 	// increment go before our TTL.
 	ttl, _, err := framework.CalculateTTL(b.System(), req.Secret.Increment, t.ttl, 0, t.max, 0, req.Secret.IssueTime)
 	if err != nil {
-		return nil, mistakef("%v: read a new credential", err)
+		return nil, fault.Userf("%v: read a new credential", err)
 	}
 	// The ledger's end goes first: it may be later than Vault's, never
 	// earlier, or the token could be deleted under a living lease.
 	if err := b.ledger.Extend(ctx, l.ID, ttl); err != nil {
 		state := (*ledger.StateError)(nil)
 		if errors.As(err, &state) || errors.Is(err, ledger.ErrMissing) {
-			return nil, mistakef("this credential is being revoked: read a new one")
+			return nil, fault.Userf("this credential is being revoked: read a new one")
 		}
 		return nil, err
 	}
@@ -211,7 +212,7 @@ func (b *backend) revokeHeld(ctx context.Context, l *lease, token string, queued
 	case r.State == ledger.Owed && queued:
 		// A clock that was set back does not make a debt young again.
 		if owed := b.now().Sub(r.OwedAt.Time()); owed.Abs() < takenOver {
-			return "", retryLater("the token is still to be ended in Jira: the engine goes on trying, and the log says why it failed")
+			return "", fault.Unavailable("the token is still to be ended in Jira: the engine goes on trying, and the log says why it failed")
 		}
 		log.Warn("Jira has not ended a token yet: the engine goes on trying, and Vault may drop the lease", "owed_since", r.OwedAt.Time())
 		return resultTakenOver, nil

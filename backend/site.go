@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 )
 
@@ -34,28 +35,28 @@ func (c *config) site(gate *jira.Gate, dial dial, observe func(method string, st
 	case "tls13":
 		o.TLSMinVersion = tls.VersionTLS13
 	default:
-		return nil, mistakef("tls_min_version %q is not known: write tls12 or tls13", c.TLSMinVersion)
+		return nil, fault.Userf("tls_min_version %q is not known: write tls12 or tls13", c.TLSMinVersion)
 	}
 	for field, certificates := range map[string]string{"ca_cert": c.CACert, "client_cert": c.ClientCert} {
 		if strings.Contains(certificates, "PRIVATE KEY") { // it would be read back
-			return nil, mistakef("%s holds a private key: give certificates alone, and the key of client_cert as client_key", field)
+			return nil, fault.Userf("%s holds a private key: give certificates alone, and the key of client_cert as client_key", field)
 		}
 	}
 	if c.CACert != "" {
 		o.RootCAs = x509.NewCertPool()
 		if !o.RootCAs.AppendCertsFromPEM([]byte(c.CACert)) {
-			return nil, mistakef("ca_cert holds no PEM certificate: it starts with -----BEGIN CERTIFICATE-----")
+			return nil, fault.Userf("ca_cert holds no PEM certificate: it starts with -----BEGIN CERTIFICATE-----")
 		}
 	}
 	switch {
 	case c.ClientCert != "" && c.ClientKey == "":
-		return nil, mistakef("client_key is missing: client_cert needs one")
+		return nil, fault.Userf("client_key is missing: client_cert needs one")
 	case c.ClientKey != "" && c.ClientCert == "":
-		return nil, mistakef("client_cert is missing: client_key needs one")
+		return nil, fault.Userf("client_cert is missing: client_key needs one")
 	case c.ClientCert != "":
 		pair, err := tls.X509KeyPair([]byte(c.ClientCert), []byte(c.ClientKey))
 		if err != nil {
-			return nil, mistakef("client_cert and client_key do not fit: %v", err)
+			return nil, fault.Userf("client_cert and client_key do not fit: %v", err)
 		}
 		o.Certificates = []tls.Certificate{pair}
 	}
@@ -65,10 +66,10 @@ func (c *config) site(gate *jira.Gate, dial dial, observe func(method string, st
 	}
 	site, err := jira.New(o)
 	if err != nil {
-		return nil, mistakef("url %v", err)
+		return nil, fault.Userf("url %v", err)
 	}
 	if strings.HasPrefix(site.URL(), "http:") && !c.AllowHTTP && !isLoopback(site.URL()) {
-		return nil, mistakef("url is plain http: write https, or set allow_http=true if tokens may cross the network in the clear")
+		return nil, fault.Userf("url is plain http: write https, or set allow_http=true if tokens may cross the network in the clear")
 	}
 	return site, nil
 }
@@ -90,7 +91,7 @@ func (c *config) proxy() (*url.URL, error) {
 	// Not wrapped: the parser's error repeats its input, password and all.
 	u, err := url.Parse(c.ProxyURL)
 	if err != nil || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" {
-		return nil, mistakef("proxy_url is no URL of a proxy: write http://, https:// or socks5://, host and port, with nothing behind")
+		return nil, fault.Userf("proxy_url is no URL of a proxy: write http://, https:// or socks5://, host and port, with nothing behind")
 	}
 	return u, nil
 }

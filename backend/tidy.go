@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -136,7 +137,7 @@ func (b *backend) startTidy(o tidyOptions, accounts []string, automatic bool) (*
 	ctx, cancel := context.WithCancel(b.background)
 	if have := b.tidying.begin(status, cancel); have != nil {
 		cancel()
-		return nil, mistakef("a tidy runs since %s: wait for it, or cancel it with tidy-cancel", rfc3339(time.Unix(have.Started, 0)))
+		return nil, fault.Userf("a tidy runs since %s: wait for it, or cancel it with tidy-cancel", rfc3339(time.Unix(have.Started, 0)))
 	}
 	// What is stored is of this one from now on: the last one's end must not be
 	// taken for this one's, should nothing more be stored.
@@ -526,7 +527,7 @@ func (b *backend) tidyAccounts(ctx context.Context, named []string) ([]string, e
 	}
 	for _, name := range named {
 		if !slices.Contains(all, name) {
-			return nil, mistakef("there is no account %q", name[:min(len(name), 64)])
+			return nil, fault.Userf("there is no account %q", name[:min(len(name), 64)])
 		}
 	}
 	slices.Sort(named)

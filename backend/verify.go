@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"vault-plugin-secrets-jira/backend/fault"
 	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
@@ -92,7 +93,7 @@ func (b *backend) verifyLogin(ctx context.Context, client *jira.Client, before, 
 		return nil, nil, fmt.Errorf("checking the fallback_password: %w", err)
 	}
 	if a.UserKey != "" && u.Key != a.UserKey {
-		return nil, nil, mistakef("the fallback_password belongs to %q, not to %q", u.Name, a.Username)
+		return nil, nil, fault.Userf("the fallback_password belongs to %q, not to %q", u.Name, a.Username)
 	}
 	if !onFallback {
 		return client, nil, nil
@@ -146,9 +147,9 @@ func (c *credential) recognize(tokens []jira.Token, date time.Time) (warnings []
 	case id == "":
 		return []string{fmt.Sprintf("user %q has several tokens, and which of them was given is not known, so neither is when it expires, and a rotation could not end it: write its id as own_token_id; it is one of %s", c.Username, tokensNamed(brought))}, nil
 	case i < 0:
-		return nil, mistakef("own_token_id %q is not the id of a token of user %q: Jira's profile page and GET /rest/pat/latest/tokens have the ids", id, c.Username)
+		return nil, fault.Userf("own_token_id %q is not the id of a token of user %q: Jira's profile page and GET /rest/pat/latest/tokens have the ids", id, c.Username)
 	case len(byHand(tokens[i:i+1])) == 0:
-		return nil, mistakef("own_token_id %q is token %q, which an engine made for a lease: name the one that you gave", id, tokens[i].Name)
+		return nil, fault.Userf("own_token_id %q is token %q, which an engine made for a lease: name the one that you gave", id, tokens[i].Name)
 	}
 	c.OwnTokenID, c.Expires = id, 0
 	if !tokens[i].Expires.IsZero() {

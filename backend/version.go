@@ -5,6 +5,8 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"vault-plugin-secrets-jira/backend/fault"
 )
 
 // storageVersion is the version of what this engine stores. It is raised when an older
@@ -51,7 +53,7 @@ func (b *backend) understood(ctx context.Context, mount string) error {
 		have = &storedVersion{}
 	}
 	if have.Version > storageVersion {
-		return mistakef("this mount's storage was written by version %s of the plugin and is of version %d, and this plugin, %s, knows %d at most: run that version again, for this one does nothing here", have.By, have.Version, Version, storageVersion)
+		return fault.Userf("this mount's storage was written by version %s of the plugin and is of version %d, and this plugin, %s, knows %d at most: run that version again, for this one does nothing here", have.By, have.Version, Version, storageVersion)
 	}
 	at := cmp.Or(mount, have.Mount)
 	if (have.Version < storageVersion || have.Mount != at) && b.WriteSafeReplicationState() {
