@@ -260,6 +260,12 @@ func (ephemeralUser) end(ctx context.Context, log hclog.Logger, b *backend, admi
 		}
 		log.Warn("Jira does not delete a throw-away user: he is stripped and deactivated instead", "error", err)
 	}
+	return b.deactivate(ctx, log, admin, r)
+}
+
+// deactivate strips the user of r of all that he was given, and deactivates him.
+func (b *backend) deactivate(ctx context.Context, log hclog.Logger, admin *jira.Client, r *ledger.Record) error {
+	name := r.Username
 	u, groups, found, err := admin.FindUser(ctx, name)
 	if err == nil && !found {
 		err = b.wasRenamed(ctx, admin, r)

@@ -230,6 +230,27 @@ func (k *keeper) mint(ctx context.Context, by ledger.Reader, have *credential, o
 	return r, secret, err
 }
 
+// room is what the next token needs to have, of user username, who owns so many.
+func (k *keeper) room(ctx context.Context, username string, owned int) (room ledger.Room, err error) {
+	if k.account == adminAccount {
+		return room, nil
+	}
+	a, err := k.b.loadAccount(ctx, k.account)
+	if err != nil {
+		return room, err
+	}
+	if owned >= a.MaxTokens {
+		return room, &fault.Capacity{Text: fmt.Sprintf("user %q owns %d tokens and max_tokens is %d, so there is no place for the next one: delete tokens of his that nobody needs, or end a lease", username, owned, a.MaxTokens)}
+	}
+	if k.role != "" {
+		if err := a.mayBeUsedBy(k.account, k.name); err != nil {
+			return room, err
+		}
+		room.Account = a.places()
+	}
+	return room, nil
+}
+
 // intend writes the intent of the next token. The error is an inDoubt where nobody knows
 // what became of a mint of its account before.
 func (k *keeper) intend(ctx context.Context, by ledger.Reader, owned int) (*mint, error) {
@@ -247,21 +268,9 @@ func (k *keeper) intend(ctx context.Context, by ledger.Reader, owned int) (*mint
 	if err != nil {
 		return nil, err
 	}
-	room := ledger.Room{}
-	if k.account != adminAccount {
-		a, err := k.b.loadAccount(ctx, k.account)
-		if err != nil {
-			return nil, err
-		}
-		if owned >= a.MaxTokens {
-			return nil, &fault.Capacity{Text: fmt.Sprintf("user %q owns %d tokens and max_tokens is %d, so there is no place for the next one: delete tokens of his that nobody needs, or end a lease", client.Username(), owned, a.MaxTokens)}
-		}
-		if k.role != "" {
-			if err := a.mayBeUsedBy(k.account, k.name); err != nil {
-				return nil, err
-			}
-			room.Account = a.places()
-		}
+	room, err := k.room(ctx, client.Username(), owned)
+	if err != nil {
+		return nil, err
 	}
 	mount, err := k.b.mount.get(ctx, &k.b.decoded, k.b.storage)
 	if err != nil {

@@ -161,31 +161,9 @@ func roleIsFull(r *ledger.Record, taken *ledger.FullError, accounts ...string) e
 // that is none of those passed, nor in doubt. The error is an inDoubt where none but
 // such have any, and a [fault.Capacity] where none has. The caller holds b.resources.
 func (b *backend) takePlace(ctx context.Context, m *mint, c *config, r *role, passed []string) error {
-	type candidate struct {
-		name string
-		*account
-		held    int
-		inDoubt bool
-	}
-	pool := make([]candidate, 0, len(r.Accounts))
-	var refused error // by the last account that does not allow the role
-	for _, name := range r.Accounts {
-		if slices.Contains(passed, name) {
-			continue
-		}
-		a, err := b.loadAccount(ctx, name)
-		if err != nil {
-			return err
-		}
-		if refused = a.mayBeUsedBy(name, m.record.Role); refused == nil {
-			pool = append(pool, candidate{name: name, account: a})
-		}
-	}
-	if len(pool) == 0 && refused != nil {
-		return refused
-	}
-	if len(pool) == 0 { // the role was written anew meanwhile
-		return fault.Userf("role %q has no other account", m.record.Role)
+	pool, err := b.candidates(ctx, m, r, passed)
+	if err != nil {
+		return err
 	}
 	for {
 		for i := range pool {
@@ -197,7 +175,6 @@ func (b *backend) takePlace(ctx context.Context, m *mint, c *config, r *role, pa
 			break
 		}
 		a := pool[free]
-		var err error
 		if m.client, err = b.sites.client(c, a.name, a.account); err != nil {
 			return err
 		}
@@ -220,6 +197,44 @@ func (b *backend) takePlace(ctx context.Context, m *mint, c *config, r *role, pa
 			return roleIsFull(m.record, taken, r.Accounts...)
 		}
 	}
+	return allFull(m.record.Role, r.Accounts, pool)
+}
+
+// candidate is an account that a credential may be made for.
+type candidate struct {
+	name string
+	*account
+	held    int
+	inDoubt bool
+}
+
+// candidates are the accounts of role r that are none of those passed, and allow it.
+func (b *backend) candidates(ctx context.Context, m *mint, r *role, passed []string) ([]candidate, error) {
+	pool := make([]candidate, 0, len(r.Accounts))
+	var refused error // by the last account that does not allow the role
+	for _, name := range r.Accounts {
+		if slices.Contains(passed, name) {
+			continue
+		}
+		a, err := b.loadAccount(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if refused = a.mayBeUsedBy(name, m.record.Role); refused == nil {
+			pool = append(pool, candidate{name: name, account: a})
+		}
+	}
+	if len(pool) == 0 && refused != nil {
+		return nil, refused
+	}
+	if len(pool) == 0 { // the role was written anew meanwhile
+		return nil, fault.Userf("role %q has no other account", m.record.Role)
+	}
+	return pool, nil
+}
+
+// allFull is why none of pool, of accounts of role, can be minted for.
+func allFull(role string, accounts []string, pool []candidate) error {
 	full := make([]string, len(pool))
 	var unknown []string
 	for i, a := range pool {
@@ -231,7 +246,7 @@ func (b *backend) takePlace(ctx context.Context, m *mint, c *config, r *role, pa
 	if len(unknown) > 0 {
 		return &inDoubt{unknown}
 	}
-	return &fault.Capacity{Accounts: r.Accounts, Text: fmt.Sprintf("no account of role %q has room: %s; end a lease, add an account to the role, or raise max_tokens with Jira's own cap, its property atlassian.pats.max.tokens.per.user", m.record.Role, strings.Join(full, "; "))}
+	return &fault.Capacity{Accounts: accounts, Text: fmt.Sprintf("no account of role %q has room: %s; end a lease, add an account to the role, or raise max_tokens with Jira's own cap, its property atlassian.pats.max.tokens.per.user", role, strings.Join(full, "; "))}
 }
 
 // fit cuts the lease to what Jira made of the token's life. Where that is

@@ -63,7 +63,7 @@ func (pat) end(ctx context.Context, log hclog.Logger, b *backend, client *jira.C
 }
 
 func (pat) settleLost(ctx context.Context, log hclog.Logger, b *backend, client *jira.Client, r *ledger.Record, tokens []jira.Token, clock clock) error {
-	return b.settleListed(ctx, log, client, r, tokens, clock)
+	return b.settleByName(ctx, log, client, r, tokens, clock)
 }
 
 func (pat) lookUp(ctx context.Context, client *jira.Client, r *ledger.Record) (there bool, lastUsed time.Time, err error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"vault-plugin-secrets-jira/backend/fault"
+	"vault-plugin-secrets-jira/backend/jira"
 	"vault-plugin-secrets-jira/backend/ledger"
 )
 
@@ -102,28 +103,9 @@ func (b *backend) readAccountTokens(ctx context.Context, _ *logical.Request, d *
 	counts := map[string]int{classLease: 0, classOwn: 0, classStatic: 0, classOrphan: 0, classSibling: 0, classOtherMount: 0, "eternal": 0, "unused": 0, "expiring": 0}
 	list := make([]map[string]any, 0, len(tokens))
 	for _, t := range tokens {
-		ofMount, id, made := ledger.ParseName(t.Name)
-		class, state := classSibling, ledger.State("")
-		r, err := (*ledger.Record)(nil), ledger.ErrMissing
-		if made {
-			r, err = b.ledger.Read(ctx, id)
-			if errors.Is(err, ledger.ErrUnreadable) { // it is known, whatever it says
-				r, err = &ledger.Record{TokenID: t.ID}, nil
-			}
-			if err != nil && !errors.Is(err, ledger.ErrMissing) {
-				return nil, err
-			}
-		}
-		switch {
-		case t.ID == a.OwnTokenID || t.ID == a.PreviousTokenID:
-			class = classOwn
-		case !made:
-		case err == nil && (r.TokenID == t.ID || r.NeverIssued() && r.Named(t.Name)):
-			class, state = map[ledger.Keeping]string{"": classLease, ledger.KeptOwn: classOwn, ledger.KeptStatic: classStatic}[r.Kept], r.State
-		case err == nil: // the ledger knows another of its name
-			class = classOrphan
-		default:
-			class = mounts.class(ofMount)
+		class, id, state, err := b.classify(ctx, mounts, a, t)
+		if err != nil {
+			return nil, err
 		}
 		last := t.LastUsed
 		if last.IsZero() {
@@ -153,4 +135,33 @@ func (b *backend) readAccountTokens(ctx context.Context, _ *logical.Request, d *
 		data[class] = n
 	}
 	return &logical.Response{Data: map[string]any{"tokens": list, "counts": data}}, nil
+}
+
+// classify tells what a token of account a is, by its name and the ledger, and the ledger's
+// id and state of it if it has one.
+func (b *backend) classify(ctx context.Context, mounts *mountIDs, a *account, t jira.Token) (class, id string, state ledger.State, err error) {
+	ofMount, id, made := ledger.ParseName(t.Name)
+	class = classSibling
+	r, err := (*ledger.Record)(nil), ledger.ErrMissing
+	if made {
+		r, err = b.ledger.Read(ctx, id)
+		if errors.Is(err, ledger.ErrUnreadable) { // it is known, whatever it says
+			r, err = &ledger.Record{TokenID: t.ID}, nil
+		}
+		if err != nil && !errors.Is(err, ledger.ErrMissing) {
+			return "", "", "", err
+		}
+	}
+	switch {
+	case t.ID == a.OwnTokenID || t.ID == a.PreviousTokenID:
+		class = classOwn
+	case !made:
+	case err == nil && (r.TokenID == t.ID || r.NeverIssued() && r.Named(t.Name)):
+		class, state = map[ledger.Keeping]string{"": classLease, ledger.KeptOwn: classOwn, ledger.KeptStatic: classStatic}[r.Kept], r.State
+	case err == nil: // the ledger knows another of its name
+		class = classOrphan
+	default:
+		class = mounts.class(ofMount)
+	}
+	return class, id, state, nil
 }

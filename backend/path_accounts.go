@@ -33,7 +33,8 @@ type account struct {
 	service
 }
 
-func (b *backend) pathAccounts() *framework.Path {
+// accountFields are the fields of an account in a request.
+func accountFields() map[string]*framework.FieldSchema {
 	fields := credentialFields("the user")
 	maps.Copy(fields, map[string]*framework.FieldSchema{
 		"name":                nameField("account"),
@@ -92,6 +93,11 @@ func (b *backend) pathAccounts() *framework.Path {
 	fields["allowed_roles"] = rolesField("Names of the roles that may use the account; of a static role static/ and its name. Asked when a role is written, and at each read. Defaults to *, all roles.")
 	fields["allowed_roles"].Default = []string{everyRole}
 	maps.Copy(fields, rotationFields())
+	return fields
+}
+
+func (b *backend) pathAccounts() *framework.Path {
+	fields := accountFields()
 	return &framework.Path{
 		Pattern:        "accounts/(?P<name>[^/]+)",
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
@@ -299,7 +305,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 	}
 	var warnings []string
 	var stale string
-	err = revise(ctx, b, req, accountsPrefix+name, fmt.Sprintf("account %q", name), func(a, before *account) (agrees func() (bool, error), err error) {
+	err = revise(ctx, b, accountsPrefix+name, fmt.Sprintf("account %q", name), isPatch(req), func(a, before *account) (agrees func() (bool, error), err error) {
 		if stale, err = a.update(fields{d, before == nil}); err != nil {
 			return nil, err
 		}
@@ -323,12 +329,8 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		moves := before != nil && a.is().moves(a, before)
 		var moved []string
 		if moves {
-			if err := b.logsInWithItsOwn(name); err != nil {
+			if moved, err = b.movesToUser(ctx, c, name, a); err != nil {
 				return nil, err
-			}
-			b.settleAccounts(ctx, true, name)
-			if moved, err = b.aliveAt(ctx, c, name, a); err != nil {
-				return nil, fmt.Errorf("the user cannot be changed: %w", err)
 			}
 		}
 		return func() (bool, error) {
@@ -356,6 +358,19 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 	b.rouse()
 	b.log().Info("account written", "account", name)
 	return warned(warnings), nil
+}
+
+// movesToUser returns the records of account name, and fails unless a's user, who is another
+// than before, has what they are of.
+func (b *backend) movesToUser(ctx context.Context, c *config, name string, a *account) (found []string, err error) {
+	if err := b.logsInWithItsOwn(name); err != nil {
+		return nil, err
+	}
+	b.settleAccounts(ctx, true, name)
+	if found, err = b.aliveAt(ctx, c, name, a); err != nil {
+		return nil, fmt.Errorf("the user cannot be changed: %w", err)
+	}
+	return found, nil
 }
 
 // logsInWithItsOwn refuses another user for an account, or for the config's admin,

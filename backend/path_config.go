@@ -18,47 +18,13 @@ import (
 func configFields() map[string]*framework.FieldSchema {
 	fields := credentialFields("a Jira administrator")
 	maps.Copy(fields, rotationFields())
+	maps.Copy(fields, wayFields())
 	maps.Copy(fields, map[string]*framework.FieldSchema{
 		"force":               forceField(),
 		"confirm_destination": confirmField("where they go: the scheme, host or port of url, proxy_url, ca_cert, tls_server_name, tls_skip_verify or deployment"),
 		"url": {
 			Type:        framework.TypeString,
 			Description: "Address of Jira with its context path, if it has one. https, unless the host is loopback or allow_http is set.",
-		},
-		"ca_cert": {
-			Type:        framework.TypeString,
-			Description: "PEM certificates of the authorities that may vouch for Jira. Empty: the system's.",
-		},
-		"client_cert": {
-			Type:        framework.TypeString,
-			Description: "PEM certificate to show to Jira, or to what stands before it. Needs client_key.",
-		},
-		"client_key": {
-			Type:         framework.TypeString,
-			Description:  "PEM private key of client_cert. Never read back.",
-			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
-		},
-		"tls_server_name": {
-			Type:        framework.TypeString,
-			Description: "Name that Jira's certificate must carry, where that is not the host of url.",
-		},
-		"tls_min_version": {
-			Type:          framework.TypeString,
-			Description:   "Oldest version of TLS to accept: tls12 or tls13.",
-			Default:       "tls12",
-			AllowedValues: []any{"tls12", "tls13"},
-		},
-		"tls_skip_verify": {
-			Type:        framework.TypeBool,
-			Description: "Accept any certificate. For laboratories only.",
-		},
-		"allow_http": {
-			Type:        framework.TypeBool,
-			Description: "Allow plain http to a host that is not loopback. Tokens then cross the network in the clear.",
-		},
-		"proxy_url": {
-			Type:        framework.TypeString,
-			Description: "Proxy to reach Jira through: http, https or socks5. Empty: what HTTPS_PROXY and NO_PROXY in the environment of the plugin say. A password in it is never read back.",
 		},
 		"request_timeout": {
 			Type:        framework.TypeDurationSecond,
@@ -105,6 +71,47 @@ func configFields() map[string]*framework.FieldSchema {
 		},
 	})
 	return fields
+}
+
+// wayFields are those that say how Jira is reached, besides url.
+func wayFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"ca_cert": {
+			Type:        framework.TypeString,
+			Description: "PEM certificates of the authorities that may vouch for Jira. Empty: the system's.",
+		},
+		"client_cert": {
+			Type:        framework.TypeString,
+			Description: "PEM certificate to show to Jira, or to what stands before it. Needs client_key.",
+		},
+		"client_key": {
+			Type:         framework.TypeString,
+			Description:  "PEM private key of client_cert. Never read back.",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
+		"tls_server_name": {
+			Type:        framework.TypeString,
+			Description: "Name that Jira's certificate must carry, where that is not the host of url.",
+		},
+		"tls_min_version": {
+			Type:          framework.TypeString,
+			Description:   "Oldest version of TLS to accept: tls12 or tls13.",
+			Default:       "tls12",
+			AllowedValues: []any{"tls12", "tls13"},
+		},
+		"tls_skip_verify": {
+			Type:        framework.TypeBool,
+			Description: "Accept any certificate. For laboratories only.",
+		},
+		"allow_http": {
+			Type:        framework.TypeBool,
+			Description: "Allow plain http to a host that is not loopback. Tokens then cross the network in the clear.",
+		},
+		"proxy_url": {
+			Type:        framework.TypeString,
+			Description: "Proxy to reach Jira through: http, https or socks5. Empty: what HTTPS_PROXY and NO_PROXY in the environment of the plugin say. A password in it is never read back.",
+		},
+	}
 }
 
 func (b *backend) pathConfig() *framework.Path {
@@ -286,7 +293,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	}
 	var warnings, sent []string
 	var stale string
-	err := revise(ctx, b, req, configKey, "config", func(c, before *config) (agrees func() (bool, error), err error) {
+	err := revise(ctx, b, configKey, "config", isPatch(req), func(c, before *config) (agrees func() (bool, error), err error) {
 		if stale, err = c.update(fields{d, before == nil}); err != nil {
 			return nil, err
 		}
@@ -312,17 +319,9 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 				return nil, err
 			}
 		}
-		moves := before != nil && (before.URL != c.URL || before.cloud() != c.cloud() || before.CloudID != "" && before.CloudID != c.CloudID)
-		var moved []string
-		switch {
-		case moves && !c.VerifyConnection:
-			if err := b.nothingToLookUp(ctx); err != nil {
-				return nil, fmt.Errorf("url cannot be changed: %w", err)
-			}
-		case moves:
-			if moved, err = b.allThere(ctx, c); err != nil {
-				return nil, fmt.Errorf("url cannot be changed: %w", err)
-			}
+		moves, moved, err := b.movesTo(ctx, before, c)
+		if err != nil {
+			return nil, err
 		}
 		return func() (bool, error) {
 			if sent, err = b.sentTo(ctx, before, c, d); err != nil {
@@ -355,6 +354,22 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		b.log().Warn("stored secrets go to another destination from now on, as the write confirmed", "of", few(sent))
 	}
 	return warned(warnings), nil
+}
+
+// movesTo tells whether c is of another Jira than before, and the records of what was found
+// there. It fails where anything is held that is not.
+func (b *backend) movesTo(ctx context.Context, before, c *config) (moves bool, found []string, err error) {
+	moves = before != nil && (before.URL != c.URL || before.cloud() != c.cloud() || before.CloudID != "" && before.CloudID != c.CloudID)
+	switch {
+	case moves && !c.VerifyConnection:
+		err = b.nothingToLookUp(ctx)
+	case moves:
+		found, err = b.allThere(ctx, c)
+	}
+	if err != nil {
+		return moves, nil, fmt.Errorf("url cannot be changed: %w", err)
+	}
+	return moves, found, nil
 }
 
 // trialAdmin returns a client for checking c's admin, if there is one, at site. As in

@@ -31,8 +31,9 @@ type role struct {
 	limits
 }
 
-func (b *backend) pathRoles() *framework.Path {
-	fields := map[string]*framework.FieldSchema{
+// roleFields are the fields of a role in a request.
+func roleFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
 		"name": nameField("role"),
 		"credential_type": {
 			Type:          framework.TypeString,
@@ -116,6 +117,10 @@ func (b *backend) pathRoles() *framework.Path {
 			Description: "How long a lease can last with all its renewals. Omitted: the mount's maximum. At least half a minute shorter than max_token_days of the config.",
 		},
 	}
+}
+
+func (b *backend) pathRoles() *framework.Path {
+	fields := roleFields()
 	return &framework.Path{
 		Pattern:        "roles/(?P<name>[^/]+)",
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
@@ -329,7 +334,7 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, d *framew
 	var longest int
 	var warnings []string
 	var written *role
-	err = revise(ctx, b, req, rolesPrefix+name, fmt.Sprintf("role %q", name), func(r, before *role) (agrees func() (bool, error), err error) {
+	err = revise(ctx, b, rolesPrefix+name, fmt.Sprintf("role %q", name), isPatch(req), func(r, before *role) (agrees func() (bool, error), err error) {
 		if r.OnRevoke == "" { // of a role from before there were others
 			r.OnRevoke = onRevokeDelete
 		}

@@ -142,44 +142,16 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 		}
 		defer b.rotations.end(staticName(name))
 	}
-	err = revise(ctx, b, req, staticRolesPrefix+name, fmt.Sprintf("static role %q", name), func(r, before *staticRole) (agrees func() (bool, error), err error) {
+	err = revise(ctx, b, staticRolesPrefix+name, fmt.Sprintf("static role %q", name), isPatch(req), func(r, before *staticRole) (agrees func() (bool, error), err error) {
 		isNew = before == nil
 		f := fields{d, before == nil}
 		change(f, "account", &r.Account)
 		r.schedule.update(f)
 		r.begun(b.now())
-		switch {
-		case r.Account == "":
-			return nil, fault.Userf("account is missing: the name of the account whose token it is")
-		case before != nil && before.Account != r.Account:
-			return nil, fault.Userf("the account of static role %q is %q and cannot be changed: delete it, and write it anew", name, before.Account)
-		case r.RotationPeriod == 0 && r.RotationSchedule == "":
-			return nil, fault.Userf("rotation_period or rotation_schedule is missing: when the token is replaced")
-		}
-		if err := r.schedule.validate(); err != nil {
+		if err := b.validateStatic(ctx, name, before, r); err != nil {
 			return nil, err
 		}
-		longest, err := b.maxTokenDays(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if most := time.Duration(longest) * 24 * time.Hour; time.Duration(r.RotationPeriod)*time.Second+r.overlap() > most-ledger.Grace {
-			return nil, fault.Userf("rotation_period and overlap together are longer than a token can live, which is max_token_days of the config: %d", longest)
-		}
-		return func() (bool, error) {
-			a, err := b.loadAccount(ctx, r.Account)
-			if err != nil {
-				return false, err
-			}
-			if !a.traits().personal {
-				return false, fault.Userf("account %q is of type %s, and a static role needs one of type %s", r.Account, a.Type, accountTypeUser)
-			}
-			if err := a.mayBeUsedBy(r.Account, staticName(name)); err != nil {
-				return false, err
-			}
-			r.Username, r.UserKey = a.Username, a.UserKey
-			return true, nil
-		}, nil
+		return func() (bool, error) { return true, b.takeUser(ctx, name, r) }, nil
 	})
 	if err != nil {
 		return nil, err
@@ -203,6 +175,46 @@ func (b *backend) writeStaticRole(ctx context.Context, req *logical.Request, d *
 	b.rotations.rouse()
 	b.log().Info("static role written", "static_role", name, "account", r.Account)
 	return warned(warnings), nil
+}
+
+// validateStatic refuses what cannot be static role name.
+func (b *backend) validateStatic(ctx context.Context, name string, before, r *staticRole) error {
+	switch {
+	case r.Account == "":
+		return fault.Userf("account is missing: the name of the account whose token it is")
+	case before != nil && before.Account != r.Account:
+		return fault.Userf("the account of static role %q is %q and cannot be changed: delete it, and write it anew", name, before.Account)
+	case r.RotationPeriod == 0 && r.RotationSchedule == "":
+		return fault.Userf("rotation_period or rotation_schedule is missing: when the token is replaced")
+	}
+	if err := r.schedule.validate(); err != nil {
+		return err
+	}
+	longest, err := b.maxTokenDays(ctx)
+	if err != nil {
+		return err
+	}
+	if most := time.Duration(longest) * 24 * time.Hour; time.Duration(r.RotationPeriod)*time.Second+r.overlap() > most-ledger.Grace {
+		return fault.Userf("rotation_period and overlap together are longer than a token can live, which is max_token_days of the config: %d", longest)
+	}
+	return nil
+}
+
+// takeUser makes the user of r's account that of r, which is called name. It refuses an
+// account that cannot have it. The caller holds b.resources.
+func (b *backend) takeUser(ctx context.Context, name string, r *staticRole) error {
+	a, err := b.loadAccount(ctx, r.Account)
+	if err != nil {
+		return err
+	}
+	if !a.traits().personal {
+		return fault.Userf("account %q is of type %s, and a static role needs one of type %s", r.Account, a.Type, accountTypeUser)
+	}
+	if err := a.mayBeUsedBy(r.Account, staticName(name)); err != nil {
+		return err
+	}
+	r.Username, r.UserKey = a.Username, a.UserKey
+	return nil
 }
 
 // dropStaticRole removes a static role. The tokens that were its are ended by

@@ -291,7 +291,7 @@ func (a *autoTidy) data() map[string]any {
 }
 
 func (b *backend) writeAutoTidy(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	return nil, revise(ctx, b, req, autoTidyKey, "configuration of automatic tidies", func(a, before *autoTidy) (func() (bool, error), error) {
+	return nil, revise(ctx, b, autoTidyKey, "configuration of automatic tidies", isPatch(req), func(a, before *autoTidy) (func() (bool, error), error) {
 		return func() (bool, error) { return true, nil }, a.update(fields{d, before == nil})
 	})
 }

@@ -367,10 +367,21 @@ func (b *backend) listTokens(ctx context.Context, req *logical.Request, d *frame
 	if err := b.ledgerIsWhole(); err != nil {
 		return nil, err
 	}
+	ids, infos, next, err := b.find(ctx, &w)
+	if err != nil {
+		return nil, err
+	}
+	resp := logical.ListResponseWithInfo(ids, infos)
+	if next != "" {
+		resp.Data["next"] = next
+	}
+	return resp, nil
+}
+
+// find looks for the records that w wants. next is where to go on, empty at the end.
+func (b *backend) find(ctx context.Context, w *wanted) (ids []string, infos map[string]any, next string, err error) {
 	used := b.uses()
-	infos := map[string]any{}
-	var ids []string
-	next := ""
+	infos = map[string]any{}
 	// Where only some of a page are wanted, fewer and larger ones are looked at: each
 	// goes through the whole index.
 	size := w.limit
@@ -381,7 +392,7 @@ func (b *backend) listTokens(ctx context.Context, req *logical.Request, d *frame
 	for after, more := w.after, true; more && len(ids) < w.limit; {
 		if looked >= mostLooked { // else it takes longer than a request may
 			if len(ids) == 0 { // which Vault answers with 404, and no next
-				return nil, fault.Userf("there are none among %d tokens that were looked at: go on with after=%s, or narrow it down with role, account or state", looked, after)
+				return nil, nil, "", fault.Userf("there are none among %d tokens that were looked at: go on with after=%s, or narrow it down with role, account or state", looked, after)
 			}
 			next = after
 			break
@@ -393,16 +404,16 @@ func (b *backend) listTokens(ctx context.Context, req *logical.Request, d *frame
 		looked += len(page)
 		records, err := b.readAll(ctx, page)
 		if err != nil {
-			return nil, err
+			return nil, nil, "", err
 		}
 		for i, r := range records {
 			after = page[i]
 			if r == nil { // forgotten meanwhile
 				continue
 			}
-			is, err := b.matches(ctx, &w, r, used)
+			is, err := b.matches(ctx, w, r, used)
 			if err != nil {
-				return nil, err
+				return nil, nil, "", err
 			}
 			if is {
 				ids = append(ids, r.ID)
@@ -416,11 +427,7 @@ func (b *backend) listTokens(ctx context.Context, req *logical.Request, d *frame
 			}
 		}
 	}
-	resp := logical.ListResponseWithInfo(ids, infos)
-	if next != "" {
-		resp.Data["next"] = next
-	}
-	return resp, nil
+	return ids, infos, next, nil
 }
 
 // readsAtOnce is how many records are read at a time: each takes a way to Vault and back.

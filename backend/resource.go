@@ -89,13 +89,13 @@ func (b *backend) listing(suffix, what string, forward bool, list framework.Oper
 	}
 }
 
-// revise writes anew what lies under key, in words what: it has change make
+// revise writes anew what lies under key, in words what, which a patch does not create: it has change make
 // the new value of the old one, and stores it. change may ask Jira, so it runs
 // without a lock; what it returns tells, under b.resources, whether the new
 // value still agrees with all else. Where it does not, or somebody else has
 // written meanwhile, all starts again on top of what is there then. before is
 // nil where nothing is stored yet.
-func revise[T any](ctx context.Context, b *backend, req *logical.Request, key, what string, change func(v, before *T) (agrees func() (bool, error), err error)) error {
+func revise[T any](ctx context.Context, b *backend, key, what string, patch bool, change func(v, before *T) (agrees func() (bool, error), err error)) error {
 	for range mostRevisions {
 		before, err := load[T](ctx, &b.decoded, b.storage, key)
 		if err != nil {
@@ -105,7 +105,7 @@ func revise[T any](ctx context.Context, b *backend, req *logical.Request, key, w
 		if before != nil {
 			*v = *before
 		}
-		if before == nil && req.Operation == logical.PatchOperation {
+		if before == nil && patch {
 			return fault.Userf("there is no %s to patch: write it first", what)
 		}
 		agrees, err := change(v, before)
@@ -122,6 +122,9 @@ func revise[T any](ctx context.Context, b *backend, req *logical.Request, key, w
 	}
 	return fault.Unavailable(fmt.Sprintf("%s, or what it depends on, is being changed by others all the time: try again in a moment", what))
 }
+
+// isPatch tells whether req changes what has to be there.
+func isPatch(req *logical.Request) bool { return req.Operation == logical.PatchOperation }
 
 // mostRevisions is how often a write starts again that others have overtaken.
 const mostRevisions = 20

@@ -101,6 +101,21 @@ func (b *backend) review(ctx context.Context, all bool) error {
 		return err
 	}
 	found := review{At: begun.At, Again: begun.Again, Accounts: map[string]string{}, Roles: map[string]string{}}
+	if err := b.reviewAccounts(ctx, all, begun, found); err != nil {
+		return err
+	}
+	if err := b.reviewRoles(ctx, all, begun, found); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return store(ctx, b.storage, reviewKey, found)
+}
+
+// reviewAccounts looks at all accounts, or at those that had a finding, and notes in found
+// what it finds.
+func (b *backend) reviewAccounts(ctx context.Context, all bool, begun, found review) error {
 	accounts, err := b.storage.List(ctx, accountsPrefix)
 	if err != nil {
 		return err
@@ -120,6 +135,11 @@ func (b *backend) review(ctx context.Context, all bool) error {
 			b.log().Warn("the daily review of an account has a finding", "account", name, "finding", err)
 		}
 	}
+	return nil
+}
+
+// reviewRoles is [backend.reviewAccounts] for roles.
+func (b *backend) reviewRoles(ctx context.Context, all bool, begun, found review) error {
 	roles, err := b.storage.List(ctx, rolesPrefix)
 	if err != nil {
 		return err
@@ -145,10 +165,7 @@ func (b *backend) review(ctx context.Context, all bool) error {
 			b.log().Warn("the daily review of a role has a finding", "role", name, "finding", err)
 		}
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return store(ctx, b.storage, reviewKey, found)
+	return nil
 }
 
 // unknown tells whether err says nothing of what was to be reviewed.

@@ -113,38 +113,42 @@ func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil {
 		return nil, err
 	}
-	resp, err := b.renew(ctx, req, l)
+	t, err := b.renew(ctx, l, req.Secret.Increment, req.Secret.IssueTime)
 	count(b.metrics.renewals, l.Role, resultOf(err))
 	b.eventOfLease(eventRenew, l, err)
-	return resp, err
-}
-
-func (b *backend) renew(ctx context.Context, req *logical.Request, l *lease) (*logical.Response, error) {
-	if l.traits().expiresOnly {
-		return nil, fault.Userf("an access token cannot live longer than Jira has given it: read a new one")
-	}
-	t, err := b.termsNow(ctx, l)
 	if err != nil {
 		return nil, err
 	}
+	resp := &logical.Response{Secret: req.Secret}
+	resp.Secret.TTL, resp.Secret.MaxTTL = t.ttl, t.max
+	return resp, nil
+}
+
+// renew extends l, which was issued then, and tells by what terms.
+func (b *backend) renew(ctx context.Context, l *lease, increment time.Duration, issued time.Time) (terms, error) {
+	if l.traits().expiresOnly {
+		return terms{}, fault.Userf("an access token cannot live longer than Jira has given it: read a new one")
+	}
+	t, err := b.termsNow(ctx, l)
+	if err != nil {
+		return terms{}, err
+	}
 	// Vault will compute the same from the same, and lets the reader's
 	// increment go before our TTL.
-	ttl, _, err := framework.CalculateTTL(b.System(), req.Secret.Increment, t.ttl, 0, t.max, 0, req.Secret.IssueTime)
+	ttl, _, err := framework.CalculateTTL(b.System(), increment, t.ttl, 0, t.max, 0, issued)
 	if err != nil {
-		return nil, fault.Userf("%v: read a new credential", err)
+		return terms{}, fault.Userf("%v: read a new credential", err)
 	}
 	// The ledger's end goes first: it may be later than Vault's, never
 	// earlier, or the token could be deleted under a living lease.
 	if err := b.ledger.Extend(ctx, l.ID, ttl); err != nil {
 		state := (*ledger.StateError)(nil)
 		if errors.As(err, &state) || errors.Is(err, ledger.ErrMissing) {
-			return nil, fault.Userf("this credential is being revoked: read a new one")
+			return terms{}, fault.Userf("this credential is being revoked: read a new one")
 		}
-		return nil, err
+		return terms{}, err
 	}
-	resp := &logical.Response{Secret: req.Secret}
-	resp.Secret.TTL, resp.Secret.MaxTTL = t.ttl, t.max
-	return resp, nil
+	return t, nil
 }
 
 // termsNow are the terms that l was issued with, or what its role has come

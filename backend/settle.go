@@ -53,9 +53,50 @@ func (b *backend) settleAccount(ctx context.Context, account string, ids ...stri
 // An error that only one record is to blame for makes it due later. One of the
 // site, the account or storage ends the attempt.
 func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Client, ids ...string) error {
-	var lost, over, owed, last []*ledger.Record
-	var failed error
 	now := b.now()
+	what, failed, err := b.whatIsDue(ctx, log, client, now, ids)
+	if err != nil {
+		return err
+	}
+	pay := func(r *ledger.Record) error { return b.pay(ctx, log, client, r) }
+	// What is certain goes first.
+	err = b.each(log, what.owed, pay)
+	if failed = errors.Join(failed, err); halts(err) {
+		return failed
+	}
+	if len(what.lost)+len(what.over) > 0 {
+		var owed []*ledger.Record
+		var halted bool
+		client, owed, halted, err = b.settleListed(ctx, log, client, now, what)
+		if failed = errors.Join(failed, err); halted {
+			return failed
+		}
+		failed = errors.Join(failed, b.each(log, owed, pay))
+	}
+	if failed != nil || len(what.last) == 0 {
+		return failed
+	}
+	// With these the way in is gone. In a disable nothing can be waited for.
+	if b.needed(what.last) && !b.disabled.Load() {
+		for _, r := range what.last {
+			b.ledger.Later(r.ID, lastRest)
+		}
+		return nil
+	}
+	return b.each(log, what.last, pay)
+}
+
+// due are records of one account by what is to be done for them.
+type due struct {
+	lost []*ledger.Record // of mints that never came to a lease
+	over []*ledger.Record // past their lease's end
+	owed []*ledger.Record
+	last []*ledger.Record // owed, and what the account logs in with
+}
+
+// whatIsDue reads the records called ids, and does for them what needs no list and no
+// delete. failed is of single records.
+func (b *backend) whatIsDue(ctx context.Context, log hclog.Logger, client *jira.Client, now time.Time, ids []string) (what due, failed, err error) {
 	for _, id := range ids {
 		r, err := b.ledger.Read(ctx, id)
 		switch {
@@ -64,98 +105,92 @@ func (b *backend) settle(ctx context.Context, log hclog.Logger, client *jira.Cli
 		case errors.Is(err, ledger.ErrUnreadable): // it is due no more
 			b.tellDamaged()
 		case err != nil:
-			return err
+			return due{}, nil, err
 		case typeOf(r).is().expiresOnly:
-			failed = errors.Join(failed, b.rested(r, b.outlived(ctx, log, r)))
+			failed = errors.Join(failed, b.rested(r, typeOf(r).settleLost(ctx, log, b, client, r, nil, clock{})))
 		case r.State == ledger.Ended && r.Over(now): // its lease has not come to tell
 			failed = errors.Join(failed, b.rested(r, b.ledger.Forget(ctx, r.ID)))
 		case r.State == ledger.Ended:
 			b.paid(id)
 			failed = errors.Join(failed, unlessSettled(b.ledger.Refresh(ctx, id)))
 		case r.NeverIssued():
-			lost = append(lost, r)
+			what.lost = append(what.lost, r)
 		case r.State == ledger.Owed && b.endsItself(ctx, r) != nil:
-			last = append(last, r)
+			what.last = append(what.last, r)
 		case r.State == ledger.Owed:
-			owed = append(owed, r)
+			what.owed = append(what.owed, r)
 		case r.Over(now):
-			over = append(over, r)
+			what.over = append(what.over, r)
 		default: // renewed, which only storage knew
 			failed = errors.Join(failed, unlessSettled(b.ledger.Refresh(ctx, id)))
 		}
 	}
-	// What is certain goes first.
-	if err := b.each(log, owed, func(r *ledger.Record) error { return b.pay(ctx, log, client, r) }); halts(err) {
-		return errors.Join(failed, err)
-	} else if err != nil {
-		failed = errors.Join(failed, err)
+	return what, failed, nil
+}
+
+// settleListed does what is due for which a list is needed, or the date that it bears: lost
+// mints are looked for, and what is over becomes owed. It returns the client that the list
+// was to be had with, and whether to go no further.
+func (b *backend) settleListed(ctx context.Context, log hclog.Logger, client *jira.Client, now time.Time, what due) (as *jira.Client, owed []*ledger.Record, halted bool, err error) {
+	all := slices.Concat(what.lost, what.over)
+	tokens, date, err := client.TokensDated(ctx)
+	if other := b.other(ctx, all[0].Account, client, err); other != nil {
+		client = other
+		tokens, date, err = client.TokensDated(ctx)
 	}
-	owed = nil
-	if len(lost)+len(over) > 0 {
-		tokens, date, err := client.TokensDated(ctx)
-		if other := b.other(ctx, slices.Concat(lost, over)[0].Account, client, err); other != nil {
-			client = other
-			tokens, date, err = client.TokensDated(ctx)
-		}
-		if err != nil {
-			if !halts(err) { // else the account rests
-				for _, r := range slices.Concat(lost, over) {
-					b.ledger.Later(r.ID, longestRest)
-				}
+	if err != nil {
+		if !halts(err) { // else the account rests
+			for _, r := range all {
+				b.ledger.Later(r.ID, longestRest)
 			}
-			return errors.Join(failed, err)
 		}
-		clock := b.compare(date, now)
+		return client, nil, true, err
+	}
+	clock := b.compare(date, now)
+	switch {
+	case date.IsZero():
+		log.Warn("Jira's answer carries no date: tokens past their lease's end are ended by this machine's clock alone, a minute later", "own_clock", now)
+	case clock.doubt != "":
+		log.Warn(clock.doubt+": tokens past their lease's end are left to Vault until they are past it by both clocks", "jira_clock", date, "own_clock", now)
+	}
+	err = b.each(log, what.lost, func(r *ledger.Record) error { return typeOf(r).settleLost(ctx, log, b, client, r, tokens, clock) })
+	if halts(err) {
+		return client, nil, true, err
+	}
+	owed, halted, failed := b.oweOver(ctx, log, what.over, now, clock)
+	return client, owed, halted, errors.Join(err, failed)
+}
+
+// oweOver writes that the tokens of over have to go, and returns those that it could be
+// written of, and whether to go no further.
+func (b *backend) oweOver(ctx context.Context, log hclog.Logger, over []*ledger.Record, now time.Time, clock clock) (owed []*ledger.Record, halted bool, failed error) {
+	unwritten := 0
+	for _, r := range over {
+		// First the write, which only the active node can make, then the
+		// delete: a node that was deposed must not end what its successor
+		// has renewed.
+		err := b.rested(r, b.ledger.Overdue(ctx, r.ID, clock.surely))
+		state, record := (*ledger.StateError)(nil), (*ledger.WriteError)(nil)
+		if !errors.As(err, &record) {
+			unwritten = 0
+		} else if unwritten++; unwritten >= mostUnwritten {
+			err = &storageAway{err}
+		}
 		switch {
-		case date.IsZero():
-			log.Warn("Jira's answer carries no date: tokens past their lease's end are ended by this machine's clock alone, a minute later", "own_clock", now)
-		case clock.doubt != "":
-			log.Warn(clock.doubt+": tokens past their lease's end are left to Vault until they are past it by both clocks", "jira_clock", date, "own_clock", now)
-		}
-		err = b.each(log, lost, func(r *ledger.Record) error { return typeOf(r).settleLost(ctx, log, b, client, r, tokens, clock) })
-		if halts(err) {
-			return errors.Join(failed, err)
-		}
-		failed = errors.Join(failed, err)
-		unwritten := 0
-		for _, r := range over {
-			// First the write, which only the active node can make, then the
-			// delete: a node that was deposed must not end what its successor
-			// has renewed.
-			err := b.rested(r, b.ledger.Overdue(ctx, r.ID, clock.surely))
-			state, record := (*ledger.StateError)(nil), (*ledger.WriteError)(nil)
-			if !errors.As(err, &record) {
-				unwritten = 0
-			} else if unwritten++; unwritten >= mostUnwritten {
-				err = &storageAway{err}
-			}
-			switch {
-			case err == nil:
-				log.Warn("a lease is over, and Vault has not revoked it: its token is ended now", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "lease_end", r.LeaseEnd.Time())
-				b.debt(r, "its lease is over, and Vault has not revoked it")
-				r.OwedAt = ledger.At(now)
-				owed = append(owed, r)
-			case errors.As(err, &state):
-				b.ledger.Later(r.ID, clockRest)
-			case halts(err) && !errors.Is(err, ledger.ErrMissing):
-				return errors.Join(failed, err)
-			case !errors.Is(err, ledger.ErrMissing):
-				failed = errors.Join(failed, err)
-			}
+		case err == nil:
+			log.Warn("a lease is over, and Vault has not revoked it: its token is ended now", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "lease_end", r.LeaseEnd.Time())
+			b.debt(r, "its lease is over, and Vault has not revoked it")
+			r.OwedAt = ledger.At(now)
+			owed = append(owed, r)
+		case errors.As(err, &state):
+			b.ledger.Later(r.ID, clockRest)
+		case halts(err) && !errors.Is(err, ledger.ErrMissing):
+			return nil, true, errors.Join(failed, err)
+		case !errors.Is(err, ledger.ErrMissing):
+			failed = errors.Join(failed, err)
 		}
 	}
-	failed = errors.Join(failed, b.each(log, owed, func(r *ledger.Record) error { return b.pay(ctx, log, client, r) }))
-	if failed != nil || len(last) == 0 {
-		return failed
-	}
-	// With these the way in is gone. In a disable nothing can be waited for.
-	if b.needed(last) && !b.disabled.Load() {
-		for _, r := range last {
-			b.ledger.Later(r.ID, lastRest)
-		}
-		return nil
-	}
-	return b.each(log, last, func(r *ledger.Record) error { return b.pay(ctx, log, client, r) })
+	return owed, false, failed
 }
 
 // needed tells whether anything else is to be ended with the login that ends with
@@ -212,8 +247,8 @@ func (b *backend) compare(date, now time.Time) clock {
 	return clock{now, ""}
 }
 
-// settleListed is settleLost of what is found on the list of a user's tokens.
-func (b *backend) settleListed(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record, tokens []jira.Token, clock clock) error {
+// settleByName is settleLost of what is found by its name on the list of a user's tokens.
+func (b *backend) settleByName(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record, tokens []jira.Token, clock clock) error {
 	var made []string
 	if r.TokenID != "" && b.certain(client, r) { // the list may lag behind
 		made = append(made, r.TokenID)

@@ -289,65 +289,85 @@ func (b *backend) tidyAccount(ctx context.Context, log hclog.Logger, s *tidyStat
 	var orphans []orphan
 	for _, t := range tokens {
 		listed[t.ID] = t
-		found := finding{
-			Account: account, TokenID: t.ID, TokenName: t.Name,
-			Created: rfc3339(t.Created), Expires: rfc3339(t.Expires),
-		}
 		if t.ID == a.OwnTokenID {
 			continue
 		}
-		ofMount, id, ok := ledger.ParseName(t.Name)
-		found.ID = id
-		foreign := (*findings)(nil)
-		switch {
-		case !ok:
-			foreign = &s.Siblings
-			if a.Token != "" && a.OwnTokenID == "" && a.RecordID == "" {
-				found.Note = "it may be the one that the engine logs in with"
-			}
-		case b.ledger.State(id) != "": // whatever mount it bears: an id can change
-		case mounts.class(ofMount) == classOtherMount:
-			foreign = &s.OtherMounts
-		case mounts.class(ofMount) == classSibling:
-			foreign, found.Note = &s.Siblings, unlisted(ofMount)
-		}
-		if foreign != nil {
-			if a.Exclusive && !s.DryRun {
-				unknown, err := b.strangers(ctx, account, []jira.Token{t}) // Jira may have changed a name
-				if err != nil {
-					return err
-				}
-				if len(unknown) == 0 {
-					continue
-				}
-				err = client.DeleteToken(ctx, t.ID)
-				if found.Done = err == nil; err != nil {
-					found.Note = err.Error()
-				}
-				log.Warn("a token of an exclusive account that the engine did not make", "token_id", t.ID, "token_name", t.Name, "deleted", found.Done, "note", found.Note)
-			}
-			if ok && foreign == &s.Siblings && !found.Done {
-				s.Unlisted++
-				log.Warn("a token bears the name of a mount that is not listed", "token_id", t.ID, "token_name", t.Name)
-			}
-			foreign.add(found)
-			continue
-		}
-		r, err := b.ledger.Read(ctx, id)
-		if errors.Is(err, ledger.ErrUnreadable) { // it is known, whatever it says
-			continue
-		}
-		if err != nil && !errors.Is(err, ledger.ErrMissing) {
+		o, err := b.tidyToken(ctx, log, s, client, mounts, account, a, t)
+		if err != nil {
 			return err
 		}
-		if r == nil || r.State == ledger.Ended || r.TokenID != t.ID && !(r.NeverIssued() && r.Named(t.Name)) { // else the lease's, or the worker's
-			orphans = append(orphans, orphan{found, t.Created.Add(behind), r != nil, r == nil && ofMount != mounts.own})
+		if o != nil {
+			o.created = t.Created.Add(behind)
+			orphans = append(orphans, *o)
 		}
 	}
 	if err := b.tidyOrphans(ctx, log, s, client, orphans); err != nil {
 		return err
 	}
 	return b.tidyLost(ctx, log, s, account, listed, now, behind)
+}
+
+// tidyToken looks at one token of the list of account a, and returns it if it is an orphan.
+// What the engine did not make goes among s's findings.
+func (b *backend) tidyToken(ctx context.Context, log hclog.Logger, s *tidyStatus, client *jira.Client, mounts *mountIDs, account string, a *account, t jira.Token) (*orphan, error) {
+	found := finding{
+		Account: account, TokenID: t.ID, TokenName: t.Name,
+		Created: rfc3339(t.Created), Expires: rfc3339(t.Expires),
+	}
+	ofMount, id, ok := ledger.ParseName(t.Name)
+	found.ID = id
+	foreign := (*findings)(nil)
+	switch {
+	case !ok:
+		foreign = &s.Siblings
+		if a.Token != "" && a.OwnTokenID == "" && a.RecordID == "" {
+			found.Note = "it may be the one that the engine logs in with"
+		}
+	case b.ledger.State(id) != "": // whatever mount it bears: an id can change
+	case mounts.class(ofMount) == classOtherMount:
+		foreign = &s.OtherMounts
+	case mounts.class(ofMount) == classSibling:
+		foreign, found.Note = &s.Siblings, unlisted(ofMount)
+	}
+	if foreign != nil {
+		return nil, b.tidyForeign(ctx, log, s, client, account, a, t, found, foreign, ok)
+	}
+	r, err := b.ledger.Read(ctx, id)
+	if errors.Is(err, ledger.ErrUnreadable) { // it is known, whatever it says
+		return nil, nil
+	}
+	if err != nil && !errors.Is(err, ledger.ErrMissing) {
+		return nil, err
+	}
+	if r == nil || r.State == ledger.Ended || r.TokenID != t.ID && !(r.NeverIssued() && r.Named(t.Name)) { // else the lease's, or the worker's
+		return &orphan{found, time.Time{}, r != nil, r == nil && ofMount != mounts.own}, nil
+	}
+	return nil, nil
+}
+
+// tidyForeign adds found, a token t that the engine did not make, to foreign, and ends it if
+// the account is exclusive. named tells whether it bears the name of one that an engine made.
+func (b *backend) tidyForeign(ctx context.Context, log hclog.Logger, s *tidyStatus, client *jira.Client, account string, a *account, t jira.Token, found finding, foreign *findings, named bool) error {
+	if a.Exclusive && !s.DryRun {
+		unknown, err := b.strangers(ctx, account, []jira.Token{t}) // Jira may have changed a name
+		if err != nil {
+			return err
+		}
+		if len(unknown) == 0 {
+			return nil
+		}
+		err = client.DeleteToken(ctx, t.ID)
+		if found.Done = err == nil; err != nil {
+			found.Note = err.Error()
+		}
+		log.Warn("a token of an exclusive account that the engine did not make", "token_id", t.ID, "token_name", t.Name, "deleted", found.Done, "note", found.Note)
+	}
+	if named && foreign == &s.Siblings && !found.Done {
+		s.Unlisted++
+		log.Warn("a token bears the name of a mount that is not listed", "token_id", t.ID, "token_name", t.Name)
+	}
+	foreign.add(found)
+	return nil
 }
 
 // orphan is a token that bears our name and that the ledger does not know.
