@@ -2,6 +2,7 @@ package backend
 
 import (
 	"cmp"
+	"context"
 	"sync"
 	"time"
 
@@ -286,4 +287,24 @@ func (s *sites) close() {
 	if s.site != nil {
 		s.site.Close()
 	}
+}
+
+// client returns the client that calls the configured site as account name, be
+// that the config's admin.
+func (b *backend) client(ctx context.Context, name string) (*jira.Client, error) {
+	if isRetired(name) {
+		return b.retiredClient(ctx, name)
+	}
+	c, err := b.loadConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if name == adminAccount {
+		return b.admin(c)
+	}
+	a, err := b.loadAccount(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return b.sites.client(c, name, a)
 }
