@@ -100,6 +100,12 @@ func (b *backend) readAccountTokens(ctx context.Context, _ *logical.Request, d *
 	if now.IsZero() {
 		now = b.now()
 	}
+	return b.audit(ctx, mounts, a, tokens, now, unused, expiring)
+}
+
+// audit lists the tokens of account a by what they are, and counts them. Marked are those that
+// never end, that were not used for so long by now, and that end so soon.
+func (b *backend) audit(ctx context.Context, mounts *mountIDs, a *account, tokens []jira.Token, now time.Time, unused, expiring time.Duration) (*logical.Response, error) {
 	counts := map[string]int{classLease: 0, classOwn: 0, classStatic: 0, classOrphan: 0, classSibling: 0, classOtherMount: 0, "eternal": 0, "unused": 0, "expiring": 0}
 	list := make([]map[string]any, 0, len(tokens))
 	for _, t := range tokens {

@@ -16,6 +16,7 @@ import (
 // accountFields are the fields of an account in a request.
 func accountFields() map[string]*framework.FieldSchema {
 	fields := credentialFields("the user")
+	maps.Copy(fields, serviceFields())
 	maps.Copy(fields, map[string]*framework.FieldSchema{
 		"name":                nameField("account"),
 		"force":               forceField(),
@@ -29,27 +30,6 @@ func accountFields() map[string]*framework.FieldSchema {
 		"account_id": {
 			Type:        framework.TypeString,
 			Description: "Of type=cloud_api_token: the service account's id at Atlassian. Its API tokens are made and ended with the config's token, an API key of the organisation.",
-		},
-		"client_id": {
-			Type:        framework.TypeString,
-			Description: "Client id of a service account.",
-		},
-		"client_secret": {
-			Type:         framework.TypeString,
-			Description:  "Client secret of a service account. Never read back.",
-			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
-		},
-		"token_url": {
-			Type:        framework.TypeString,
-			Description: "Where a service account asks for access tokens. Omitted: /rest/oauth2/latest/token of the site, or " + cloudTokenURL + " with deployment=cloud.",
-		},
-		"revocation_url": {
-			Type:        framework.TypeString,
-			Description: "Where access tokens can be revoked, after RFC 7009, if anywhere. Without it they end by themselves alone. Each revoke is proven with the token.",
-		},
-		"scopes": {
-			Type:        framework.TypeCommaStringSlice,
-			Description: "Scopes to ask for: READ and WRITE on Data Center, read:jira-work and the like on Cloud, where the credential itself has them. More than these is never handed out. Omitted: what the service account has; of type=cloud_api_token, what the role names.",
 		},
 		"fallback_password": {
 			Type:         framework.TypeString,
@@ -74,6 +54,33 @@ func accountFields() map[string]*framework.FieldSchema {
 	fields["allowed_roles"].Default = []string{everyRole}
 	maps.Copy(fields, rotationFields())
 	return fields
+}
+
+// serviceFields are those of a service account.
+func serviceFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"client_id": {
+			Type:        framework.TypeString,
+			Description: "Client id of a service account.",
+		},
+		"client_secret": {
+			Type:         framework.TypeString,
+			Description:  "Client secret of a service account. Never read back.",
+			DisplayAttrs: &framework.DisplayAttributes{Sensitive: true},
+		},
+		"token_url": {
+			Type:        framework.TypeString,
+			Description: "Where a service account asks for access tokens. Omitted: /rest/oauth2/latest/token of the site, or " + cloudTokenURL + " with deployment=cloud.",
+		},
+		"revocation_url": {
+			Type:        framework.TypeString,
+			Description: "Where access tokens can be revoked, after RFC 7009, if anywhere. Without it they end by themselves alone. Each revoke is proven with the token.",
+		},
+		"scopes": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Scopes to ask for: READ and WRITE on Data Center, read:jira-work and the like on Cloud, where the credential itself has them. More than these is never handed out. Omitted: what the service account has; of type=cloud_api_token, what the role names.",
+		},
+	}
 }
 
 func (b *backend) pathAccounts() *framework.Path {
@@ -107,8 +114,12 @@ func (b *backend) pathAccounts() *framework.Path {
 				"client_id": "", "token_url": "", "revocation_url": "", "scopes": []string{},
 			}),
 		}),
-		HelpSynopsis: "The Jira users that tokens are minted for.",
-		HelpDescription: strings.TrimSpace(`
+		HelpSynopsis:    "The Jira users that tokens are minted for.",
+		HelpDescription: strings.TrimSpace(accountsHelp),
+	}
+}
+
+const accountsHelp = `
 A personal access token is the whole user: his groups, his roles, all he may do.
 So the account is the scope of the tokens that a role hands out. Give the engine
 users made for the purpose, and each of them one of:
@@ -135,9 +146,7 @@ has allow_undocumented_api and an API key of the organisation:
 An account cannot be deleted while roles name it, nor be deleted or be given to
 another user while tokens of it are alive: the error says how to end them, and
 force=true on a delete ends them first.
-`),
-	}
-}
+`
 
 func (b *backend) pathListAccounts() *framework.Path {
 	return &framework.Path{
@@ -200,9 +209,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	if stale != "" {
-		warnings = append(warnings, notTaken(stale))
-	}
+	warnings = append(warnings, notTaken(stale)...)
 	if sentCredential(d, stale) {
 		b.rotations.judge(name, nil, b.now()) // what failed was of another
 		b.sites.forget(name)                  // so that a login which Jira had refused is tried again

@@ -169,27 +169,17 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		if stale, err = c.update(fields{d, before == nil}); err != nil {
 			return nil, err
 		}
-		if err := c.validate(); err != nil {
+		if sent, warnings, err = b.checkConfig(ctx, before, c, d, sentCredential(d, stale)); err != nil {
 			return nil, err
 		}
-		if err := b.validateOthers(ctx, c); err != nil {
-			return nil, err
-		}
-		c.Admin.begun(b.now())
-		if _, err := b.password(ctx, c); err != nil {
-			return nil, err
-		}
-		if sent, err = b.sentTo(ctx, before, c, d); err != nil {
-			return nil, err
-		}
-		if warnings, err = b.verifyConfig(ctx, before, c, sentCredential(d, stale)); err != nil {
-			return nil, err
-		}
-		another := before != nil && !before.Admin.sameUser(&c.Admin)
-		if another {
-			if err := b.logsInWithItsOwn(adminAccount); err != nil {
-				return nil, err
+		mayChange := func() error {
+			if before == nil || before.Admin.sameUser(&c.Admin) {
+				return nil
 			}
+			return b.logsInWithItsOwn(adminAccount)
+		}
+		if err := mayChange(); err != nil {
+			return nil, err
 		}
 		moves, moved, err := b.movesTo(ctx, before, c)
 		if err != nil {
@@ -202,10 +192,8 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 			if err := b.adminIsNoAccount(ctx, c); err != nil {
 				return false, err
 			}
-			if another {
-				if err := b.logsInWithItsOwn(adminAccount); err != nil {
-					return false, err
-				}
+			if err := mayChange(); err != nil {
+				return false, err
 			}
 			return !moves || slices.Equal(moved, b.withOwn("")), nil
 		}, nil
@@ -213,9 +201,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	if err != nil {
 		return nil, err
 	}
-	if stale != "" {
-		warnings = append(warnings, notTaken(stale))
-	}
+	warnings = append(warnings, notTaken(stale)...)
 	if sentCredential(d, stale) {
 		b.rotations.judge(adminAccount, nil, b.now()) // what failed was of another
 		b.sites.forgetAdmin()                         // so that a login which Jira had refused is tried again
@@ -226,6 +212,26 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		b.log().Warn("stored secrets go to another destination from now on, as the write confirmed", "of", few(sent))
 	}
 	return warned(warnings), nil
+}
+
+// checkConfig refuses c where it cannot work, asks Jira about it, and tells whose stored
+// secrets go elsewhere with it. came tells whether the write d brought a credential.
+func (b *backend) checkConfig(ctx context.Context, before, c *config, d *framework.FieldData, came bool) (sent, warnings []string, err error) {
+	if err := c.validate(); err != nil {
+		return nil, nil, err
+	}
+	if err := b.validateOthers(ctx, c); err != nil {
+		return nil, nil, err
+	}
+	c.Admin.begun(b.now())
+	if _, err := b.password(ctx, c); err != nil {
+		return nil, nil, err
+	}
+	if sent, err = b.sentTo(ctx, before, c, d); err != nil {
+		return nil, nil, err
+	}
+	warnings, err = b.verifyConfig(ctx, before, c, came)
+	return sent, warnings, err
 }
 
 // movesTo tells whether c is of another Jira than before, and the records of what was found

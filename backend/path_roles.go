@@ -15,7 +15,7 @@ import (
 
 // roleFields are the fields of a role in a request.
 func roleFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
+	return merged(userFields(), map[string]*framework.FieldSchema{
 		"name": nameField("role"),
 		"credential_type": {
 			Type:          framework.TypeString,
@@ -26,40 +26,6 @@ func roleFields() map[string]*framework.FieldSchema {
 		"scopes": {
 			Type:        framework.TypeCommaStringSlice,
 			Description: "Scopes of an oauth2 access token, or of a cloud_api_token, of those that its account has. A Jira that grants more than was asked for is refused. Omitted: the account's.",
-		},
-		"groups": {
-			Type:        framework.TypeCommaStringSlice,
-			Description: "Groups that an ephemeral_user is put into.",
-		},
-		"project_roles": {
-			Type:        framework.TypeCommaStringSlice,
-			Description: "Project roles that an ephemeral_user is given, each as the project's key, a colon and the role's name: OPS:Developers.",
-		},
-		"application_keys": {
-			Type:        framework.TypeCommaStringSlice,
-			Description: "Applications that an ephemeral_user may use, as jira-software. Each takes a seat of its licence while the user lives.",
-		},
-		"username_template": {
-			Type:        framework.TypeString,
-			Description: "What an ephemeral_user is called, with Vault's template functions and {{.ID}}, which it has to hold whole, {{.MountID}}, {{.RoleName}} and {{.DisplayName}}. A template has " + strconv.Itoa(mostTemplate) + " bytes at most, makes " + strconv.Itoa(mostMade) + " at most, and knows no range, define, block or template. Empty: " + defaultUsername + ".",
-		},
-		"email_template": {
-			Type:        framework.TypeString,
-			Description: "An ephemeral_user's address, likewise, with {{.Username}} too. No mail is sent there when he is made. Empty: " + defaultEmail + ".",
-		},
-		"display_name_template": {
-			Type:        framework.TypeString,
-			Description: "An ephemeral_user's full name, likewise. Empty: " + defaultDisplayName + ".",
-		},
-		"on_revoke": {
-			Type:          framework.TypeString,
-			Description:   "What becomes of an ephemeral_user with his lease: delete, or deactivate, which strips him of groups and roles as well. One that Jira does not delete, for he reported something, is deactivated in any case.",
-			Default:       onRevokeDelete,
-			AllowedValues: []any{onRevokeDelete, onRevokeDeactivate},
-		},
-		"allow_admin": {
-			Type:        framework.TypeBool,
-			Description: "Accept that an ephemeral_user administers Jira by the groups of the role. Needs the role's name in allow_admin_roles of the config, also at each read.",
 		},
 		"allowed_permissions": {
 			Type:        framework.TypeCommaStringSlice,
@@ -97,6 +63,46 @@ func roleFields() map[string]*framework.FieldSchema {
 		"max_ttl": {
 			Type:        framework.TypeDurationSecond,
 			Description: "How long a lease can last with all its renewals. Omitted: the mount's maximum. At least half a minute shorter than max_token_days of the config.",
+		},
+	})
+}
+
+// userFields are those of what an ephemeral_user is given.
+func userFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"groups": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Groups that an ephemeral_user is put into.",
+		},
+		"project_roles": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Project roles that an ephemeral_user is given, each as the project's key, a colon and the role's name: OPS:Developers.",
+		},
+		"application_keys": {
+			Type:        framework.TypeCommaStringSlice,
+			Description: "Applications that an ephemeral_user may use, as jira-software. Each takes a seat of its licence while the user lives.",
+		},
+		"username_template": {
+			Type:        framework.TypeString,
+			Description: "What an ephemeral_user is called, with Vault's template functions and {{.ID}}, which it has to hold whole, {{.MountID}}, {{.RoleName}} and {{.DisplayName}}. A template has " + strconv.Itoa(mostTemplate) + " bytes at most, makes " + strconv.Itoa(mostMade) + " at most, and knows no range, define, block or template. Empty: " + defaultUsername + ".",
+		},
+		"email_template": {
+			Type:        framework.TypeString,
+			Description: "An ephemeral_user's address, likewise, with {{.Username}} too. No mail is sent there when he is made. Empty: " + defaultEmail + ".",
+		},
+		"display_name_template": {
+			Type:        framework.TypeString,
+			Description: "An ephemeral_user's full name, likewise. Empty: " + defaultDisplayName + ".",
+		},
+		"on_revoke": {
+			Type:          framework.TypeString,
+			Description:   "What becomes of an ephemeral_user with his lease: delete, or deactivate, which strips him of groups and roles as well. One that Jira does not delete, for he reported something, is deactivated in any case.",
+			Default:       onRevokeDelete,
+			AllowedValues: []any{onRevokeDelete, onRevokeDeactivate},
+		},
+		"allow_admin": {
+			Type:        framework.TypeBool,
+			Description: "Accept that an ephemeral_user administers Jira by the groups of the role. Needs the role's name in allow_admin_roles of the config, also at each read.",
 		},
 	}
 }

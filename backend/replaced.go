@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"strings"
 )
 
@@ -57,6 +56,9 @@ func digest(salt []byte, secret string) []byte {
 }
 
 // notTaken is the warning about a write of a credential that a rotation has replaced.
-func notTaken(kind string) string {
-	return fmt.Sprintf("%s is one that a rotation has replaced: it was not taken, and the credential stays as it is; leave it out, or write it with force=true if Jira is to be asked with it again", kind)
+func notTaken(kind string) (warnings []string) {
+	if kind == "" {
+		return nil
+	}
+	return []string{kind + " is one that a rotation has replaced: it was not taken, and the credential stays as it is; leave it out, or write it with force=true if Jira is to be asked with it again"}
 }

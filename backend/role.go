@@ -24,7 +24,7 @@ type role struct {
 
 	Scopes []string `json:"scopes,omitempty"` // of service accounts alone; empty: the account's
 
-	userScope // of credentialTypeUser alone
+	userScope // of an ephemeral_user alone
 	limits
 }
 
