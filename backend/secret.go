@@ -202,6 +202,7 @@ func (b *backend) revokeHeld(ctx context.Context, l *lease, token string, queued
 	}
 	log := b.log().With("id", l.ID, "role", l.Role, "account", l.Account, "token_id", l.TokenID, "token_name", l.TokenName)
 	r, err := b.ledger.Read(ctx, l.ID)
+	missing := errors.Is(err, ledger.ErrMissing)
 	switch {
 	case err == nil && r.State == ledger.Ended: // somebody ended it before
 		if err := b.ledger.Forget(ctx, l.ID); err != nil {
@@ -239,11 +240,18 @@ func (b *backend) revokeHeld(ctx context.Context, l *lease, token string, queued
 			log.Warn("token ended before, and its account or the config deleted since")
 			return resultDone, nil
 		}
-		if e := b.owe(ctx, l); e != nil {
+		e := b.owe(ctx, l)
+		if e != nil {
 			err = fmt.Errorf("%w; nor could the debt be written: %w", err, e)
 		}
 		log.Warn("a token could not be revoked", "error", err)
 		b.debt(r, err.Error())
+		if e == nil && queued && missing {
+			// Whatever an earlier try of Vault's left was paid meanwhile, and nobody knows how
+			// many tries are left. What the ledger owes now is looked after without the lease.
+			log.Warn("Jira has not ended a token yet: the engine goes on trying, and Vault may drop the lease", "owed_since", b.now())
+			return resultTakenOver, nil
+		}
 		return "", err
 	}
 	if err := b.ledger.Forget(ctx, l.ID); err != nil {

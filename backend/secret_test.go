@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"testing"
 	"time"
@@ -224,6 +225,36 @@ func TestARevokeWithoutARecord(t *testing.T) {
 	}
 	remove()
 	e.revoke(two)
+	e.nothingHeld()
+}
+
+// TestAQueuedRevokeWithoutARecord: where the ledger has no record, Vault may have few tries
+// left, for a debt of an earlier one was paid meanwhile. So the engine takes over at once.
+func TestAQueuedRevokeWithoutARecord(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	secret := e.issue("readonly", nil).Secret
+	if err := e.ledger.Forget(t.Context(), e.record().ID); err != nil {
+		t.Fatal(err)
+	}
+	remove := e.jira.Fault(jiratest.Fault{Method: "DELETE", Do: jiratest.Answer, Status: 503})
+	broken := func(string, string) error { return errors.New("storage is away") }
+	e.storage.fail.Store(&broken)
+	if err := e.revokeQueued(secret); err == nil {
+		t.Error("Vault may drop a lease whose token nobody owes")
+	}
+	e.storage.fail.Store(nil)
+	if err := e.revokeQueued(secret); err != nil {
+		t.Error(err)
+	}
+	if r := e.record(); r.State != ledger.Owed {
+		t.Errorf("record %+v", r)
+	}
+	if !e.logged("[WARN]", "Vault may drop the lease") || e.logged("token revoked") {
+		t.Error("the log does not tell the truth")
+	}
+	remove()
+	e.pass(time.Minute)
+	e.settled()
 	e.nothingHeld()
 }
 

@@ -255,7 +255,13 @@ func (b *backend) settleByName(ctx context.Context, log hclog.Logger, client *ji
 			made = append(made, t.ID)
 		}
 	}
-	if len(made) == 0 && clock.surely.Before(r.IntendedAt.Time().Add(ledger.LateLanding)) {
+	switch {
+	case len(made) > 0:
+	case r.State == ledger.Owed: // it was there, and its id may be another's by now
+		if err := b.endNamed(ctx, log, client, r); err != nil {
+			return b.notEnded(log, r, r.TokenID, err)
+		}
+	case clock.surely.Before(r.IntendedAt.Time().Add(ledger.LateLanding)):
 		return unlessSettled(b.ledger.Sought(ctx, r.ID))
 	}
 	ended := 0

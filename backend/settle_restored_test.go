@@ -191,6 +191,40 @@ func TestTheIDOfALostMintThatIsAnotherUsers(t *testing.T) {
 	e.nothingHeld()
 }
 
+// TestALostMintFromBeforeARestore: a token that was found after a lost answer is there no more
+// when its end is tried again, for Jira was restored meanwhile. It is gone, once lists do not
+// lag any more, and until then Jira is not asked all the time.
+func TestALostMintFromBeforeARestore(t *testing.T) {
+	e := configured(t, jiratest.Options{})
+	kept := e.issue("readonly", nil)
+	backup := e.jira.Backup()
+	other := e.issue("readonly", nil)
+	lost := e.lostMint()
+	e.ledger.Over(lost.ID)
+	e.jira.Fault(jiratest.Fault{Method: "DELETE", Times: -1, Do: jiratest.Answer, Status: http.StatusServiceUnavailable})
+	e.settleAccounts(t.Context(), true, "ci-bot")
+	e.jira.ClearFaults()
+	e.jira.Restore(backup)
+	if _, err := e.request(t.Context(), logical.ReadOperation, "creds/readonly", nil); err == nil {
+		t.Fatal("the id of another lease's token is handed out")
+	}
+	e.jira.ResetCalls()
+	for range 20 { // turns of the worker, at one moment
+		e.workOnce(t.Context())
+	}
+	if n := e.jira.Count("GET", ""); n > 10 {
+		t.Errorf("Jira was asked %d times", n)
+	}
+	e.pass(2 * listLag)
+	e.settled()
+	if r, err := e.ledger.Read(t.Context(), lost.ID); err == nil {
+		t.Errorf("it is %s", r.State)
+	}
+	e.revoke(other.Secret)
+	e.revoke(kept.Secret)
+	e.nothingHeld()
+}
+
 // TestAnEndThatJiraDenies of a token that is there proves nothing.
 func TestAnEndThatJiraDenies(t *testing.T) {
 	e := configured(t, jiratest.Options{})
