@@ -77,7 +77,7 @@ func (a *account) traits() *traits { return a.is().is() }
 func (a *account) validate() error {
 	t := knownType(a.Type)
 	if t == nil {
-		return fault.Userf("type %q is not known: write user, oauth2 or cloud_api_token", a.Type)
+		return fault.Userf("type %q is not known: write %s", a.Type, orList(accountTypes()))
 	}
 	if !t.is().personal && a.schedule != (schedule{Overlap: a.Overlap}) {
 		return fault.Userf("rotation_period, rotation_schedule and what goes with them are for type=user: no documented call rotates what a service account logs in with")

@@ -101,7 +101,7 @@ func kinds() []kind {
 		{name: "fails", is: storage},
 		{name: "fails though done", after: true, is: storageWrite},
 		{name: "away for an hour", outage: time.Hour, is: call},
-		{name: "not mounted for an hour", outage: time.Hour, fault: notMounted, is: call},
+		{name: "not mounted for a quarter of an hour", outage: 15 * time.Minute, fault: notMounted, is: call},
 		{name: limitedForMinutes, outage: 4 * time.Minute, fault: tooMany, is: call},
 		{name: "lands minutes later", fault: jiratest.Fault{Do: jiratest.Hang}, lands: 3 * time.Minute, is: mint},
 		{name: "lands hours later", fault: jiratest.Fault{Do: jiratest.Hang}, lands: 20 * time.Hour, is: mint},

@@ -25,7 +25,7 @@ func accountFields() map[string]*framework.FieldSchema {
 			Type:          framework.TypeString,
 			Description:   "What the account is: user, a Jira user; oauth2, a service account of Jira 11 or newer or of Jira Cloud, for access tokens; cloud_api_token, a service account of Jira Cloud, for API tokens. It cannot be changed.",
 			Default:       accountTypeUser,
-			AllowedValues: allTypesOf(func(t *traits) string { return t.accountType }),
+			AllowedValues: accountTypes(),
 		},
 		"account_id": {
 			Type:        framework.TypeString,

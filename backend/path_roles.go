@@ -21,7 +21,7 @@ func roleFields() map[string]*framework.FieldSchema {
 			Type:          framework.TypeString,
 			Description:   "What a reader gets: pat, a personal access token of one of the accounts; ephemeral_user, one of a user who is made for the lease, and ends with it, for which the config needs an admin credential; oauth2, an access token of a service account; cloud_api_token, an API token of a service account of Jira Cloud.",
 			Default:       credentialTypePAT,
-			AllowedValues: allTypesOf(func(t *traits) string { return t.name }),
+			AllowedValues: credentialTypes(),
 		},
 		"scopes": {
 			Type:        framework.TypeCommaStringSlice,

@@ -62,7 +62,7 @@ func (r *role) traits() *traits { return storedType(r.CredentialType).is() }
 func (r *role) validate(maxTokenDays int) error {
 	t := typeNamed(r.CredentialType)
 	if r.CredentialType == "" || t == nil {
-		return fault.Userf("credential_type %q is not known: write pat, ephemeral_user, oauth2 or cloud_api_token", r.CredentialType)
+		return fault.Userf("credential_type %q is not known: write %s", r.CredentialType, orList(credentialTypes()))
 	}
 	is := t.is()
 	switch {

@@ -2,6 +2,8 @@ package backend
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -94,6 +96,10 @@ func typeNamed(name string) credentialType {
 	return nil
 }
 
+// credentialTypes and accountTypes are the names of all types, for schemas and sentences.
+func credentialTypes() []any { return allTypesOf(func(t *traits) string { return t.name }) }
+func accountTypes() []any    { return allTypesOf(func(t *traits) string { return t.accountType }) }
+
 // allTypesOf lists what name is of each type, where it is anything.
 func allTypesOf(name func(*traits) string) []any {
 	var names []any
@@ -103,6 +109,15 @@ func allTypesOf(name func(*traits) string) []any {
 		}
 	}
 	return names
+}
+
+// orList writes names for a sentence: a, b or c.
+func orList(names []any) string {
+	words := make([]string, len(names))
+	for i, n := range names {
+		words[i] = fmt.Sprint(n)
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 }
 
 // typeOf is the type of r's credential.
