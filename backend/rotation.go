@@ -50,11 +50,19 @@ func (r *rotations) begin(name string) bool {
 	return true
 }
 
+// end says that name is not being rotated any more, so that what is due now is looked at.
 func (r *rotations) end(name string) {
+	r.leave(name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = time.Time{}
+}
+
+// leave is end where nothing could be done, and is left alone until the next look.
+func (r *rotations) leave(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.busy, name)
-	r.at = time.Time{}
 }
 
 // judge takes note of how a rotation of name went.
@@ -213,9 +221,11 @@ func (b *backend) tendOne(ctx context.Context, k *keeper) error {
 	if !over && !due || !b.rotations.begin(k.name) {
 		return nil
 	}
-	defer b.rotations.end(k.name)
+	done := b.rotations.end
+	defer func() { done(k.name) }()
 	if over {
 		if err := k.endPrevious(ctx); err != nil {
+			done = b.rotations.leave // or it would be tried again at once
 			return err
 		}
 	}

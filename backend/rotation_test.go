@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -89,6 +90,42 @@ func (e *engine) bringsOneOfTwo(name string) {
 func (e *engine) rotate(path string) *logical.Response {
 	e.t.Helper()
 	return e.must(logical.UpdateOperation, path, nil)
+}
+
+// TestALastTokenThatCannotBeEndedYet: while storage takes no writes, the user's tokens are
+// not listed again and again to find the last one.
+func TestALastTokenThatCannotBeEndedYet(t *testing.T) {
+	e := rotatable(t, jiratest.Options{})
+	brought := e.own("ci-bot")
+	e.rotate("rotate-account/ci-bot")
+	e.pass(10 * time.Minute)
+	broken := func(op, _ string) error {
+		if op == "put" {
+			return errors.New("storage is away")
+		}
+		return nil
+	}
+	e.storage.fail.Store(&broken)
+	e.jira.ResetCalls()
+	e.rotations.tends = false
+
+	for range 20 { // turns of the worker, at one moment
+		if e.rotations.turn(e.now()) {
+			_ = e.tend(t.Context())
+			e.rotations.turned()
+		}
+	}
+	if n := len(e.jira.Calls()); n != 1 {
+		t.Errorf("%d calls, want 1", n)
+	}
+	e.rotations.tends = true
+	e.storage.fail.Store(nil)
+	e.pass(tendInterval)
+	e.tended()
+	if e.call(brought) == http.StatusOK {
+		t.Error("the last token is alive")
+	}
+	e.dismantled()
 }
 
 // A token is replaced by the next, which nobody is told, and ends when the overlap
