@@ -236,23 +236,7 @@ func (b *backend) revokeHeld(ctx context.Context, l *lease, token string, queued
 		}
 	}
 	if err := b.endNow(ctx, log, r); err != nil {
-		if b.endedBefore(ctx, l) {
-			log.Warn("token ended before, and its account or the config deleted since")
-			return resultDone, nil
-		}
-		e := b.owe(ctx, l)
-		if e != nil {
-			err = fmt.Errorf("%w; nor could the debt be written: %w", err, e)
-		}
-		log.Warn("a token could not be revoked", "error", err)
-		b.debt(r, err.Error())
-		if e == nil && queued && missing {
-			// Whatever an earlier try of Vault's left was paid meanwhile, and nobody knows how
-			// many tries are left. What the ledger owes now is looked after without the lease.
-			log.Warn("Jira has not ended a token yet: the engine goes on trying, and Vault may drop the lease", "owed_since", b.now())
-			return resultTakenOver, nil
-		}
-		return "", err
+		return b.notRevoked(ctx, log, l, r, queued && missing, err)
 	}
 	if err := b.ledger.Forget(ctx, l.ID); err != nil {
 		log.Warn("a token is revoked, but its record could not be removed", "error", err)
@@ -261,6 +245,28 @@ func (b *backend) revokeHeld(ctx context.Context, l *lease, token string, queued
 	b.paid(l.ID)
 	log.Info("token revoked")
 	return resultDone, nil
+}
+
+// notRevoked owes the token of l, of which r is the record, because err kept it from being
+// ended. missing tells that Vault has queued the revoke, and that the ledger had no record.
+func (b *backend) notRevoked(ctx context.Context, log hclog.Logger, l *lease, r *ledger.Record, missing bool, err error) (result string, _ error) {
+	if b.endedBefore(ctx, l) {
+		log.Warn("token ended before, and its account or the config deleted since")
+		return resultDone, nil
+	}
+	e := b.owe(ctx, l)
+	if e != nil {
+		err = fmt.Errorf("%w; nor could the debt be written: %w", err, e)
+	}
+	log.Warn("a token could not be revoked", "error", err)
+	b.debt(r, err.Error())
+	if e == nil && missing {
+		// Whatever an earlier try of Vault's left was paid meanwhile, and nobody knows how
+		// many tries are left. What the ledger owes now is looked after without the lease.
+		log.Warn("Jira has not ended a token yet: the engine goes on trying, and Vault may drop the lease", "owed_since", b.now())
+		return resultTakenOver, nil
+	}
+	return "", err
 }
 
 // endedBefore tells whether l's token was proven gone before: by a revoke that
