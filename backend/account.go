@@ -62,8 +62,8 @@ func (a *account) update(f fields) (stale string, err error) {
 	return stale, nil
 }
 
-// is is the type of a, which was validated.
-func (a *account) is() accountType {
+// ofType is the type of a, which was validated.
+func (a *account) ofType() accountType {
 	if t := knownType(a.Type); t != nil {
 		return t
 	}
@@ -71,7 +71,7 @@ func (a *account) is() accountType {
 }
 
 // traits are those of a's type.
-func (a *account) traits() *traits { return a.is().is() }
+func (a *account) traits() *traits { return a.ofType().is() }
 
 // validate refuses what cannot work, whatever Jira says.
 func (a *account) validate() error {

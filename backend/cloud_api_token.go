@@ -23,7 +23,7 @@ import (
 // only where the config says allow_undocumented_api.
 
 // cloudAPIToken is an API token of a service account of Jira Cloud.
-type cloudAPIToken struct{}
+type cloudAPIToken struct{ listable }
 
 var cloudAPITokenTraits = traits{name: accountTypeAPIToken, stored: accountTypeAPIToken, secretType: apiTokenSecret, accountType: accountTypeAPIToken, scoped: true, cloud: true, orgKey: true}
 
@@ -146,14 +146,6 @@ func (cloudAPIToken) end(ctx context.Context, log hclog.Logger, b *backend, clie
 	return k.Delete(ctx, r.TokenID, r.Name)
 }
 
-func (cloudAPIToken) settleLost(ctx context.Context, log hclog.Logger, b *backend, client *jira.Client, r *ledger.Record, tokens []jira.Token, clock clock) error {
-	return b.settleByName(ctx, log, client, r, tokens, clock)
-}
-
-func (cloudAPIToken) lookUp(ctx context.Context, client *jira.Client, r *ledger.Record) (there bool, lastUsed time.Time, err error) {
-	return listedToken(ctx, client, r)
-}
-
 func (cloudAPIToken) review(ctx context.Context, _ *backend, client *jira.Client, _ *account) error {
 	if _, err := client.Tokens(ctx); err != nil {
 		return fmt.Errorf("listing its API tokens: %w", err)
@@ -165,8 +157,6 @@ func (cloudAPIToken) works(ctx context.Context, client *jira.Client, _ *account)
 	_, err := client.Tokens(ctx)
 	return err
 }
-
-func (cloudAPIToken) moves(a, before *account) bool { return a.UserKey != before.UserKey }
 
 func (cloudAPIToken) cannotRotate(name string) error {
 	return fault.Userf("account %q has no credential of its own: its API tokens are made with the config's token", name)

@@ -25,7 +25,7 @@ func (b *backend) each(log hclog.Logger, records []*ledger.Record, do func(*ledg
 		mu        sync.Mutex
 		failed    error
 		halted    bool
-		unwritten int
+		unwritten streak
 		places    = make(chan struct{}, mostAtOnce)
 		all       sync.WaitGroup
 		down      = b.sites.down()
@@ -46,11 +46,7 @@ func (b *backend) each(log hclog.Logger, records []*ledger.Record, do func(*ledg
 			err := b.guard(log, func() error { return b.rested(r, do(r)) })
 			mu.Lock()
 			defer mu.Unlock()
-			if record := (*ledger.WriteError)(nil); !errors.As(err, &record) {
-				unwritten = 0
-			} else if unwritten++; unwritten >= mostUnwritten {
-				err = &storageAway{err}
-			}
+			err = unwritten.after(err)
 			if halts(err) && !halted { // it is what the caller has to know
 				failed, halted = err, true
 			}
@@ -66,6 +62,19 @@ func (b *backend) each(log hclog.Logger, records []*ledger.Record, do func(*ledg
 // mostUnwritten is how many records in a row that cannot be written make it likely
 // that storage is away.
 const mostUnwritten = 3
+
+// streak is how many records in a row could not be written.
+type streak int
+
+// after counts err, of what was done for one record, and is err, or that storage is away.
+func (s *streak) after(err error) error {
+	if record := (*ledger.WriteError)(nil); !errors.As(err, &record) {
+		*s = 0
+	} else if *s++; *s >= mostUnwritten {
+		return &storageAway{err}
+	}
+	return err
+}
 
 // storageAway is that so many could not be written.
 type storageAway struct{ last error }

@@ -18,21 +18,21 @@ func (b *backend) endToken(ctx context.Context, log hclog.Logger, client *jira.C
 		return b.endNamed(ctx, log, client, r)
 	}
 	err := client.DeleteToken(ctx, r.TokenID)
-	if anothers(ctx, client, r, r.TokenID, err) {
-		return b.endNamed(ctx, log, client, r)
+	if tokens, is := anothers(ctx, client, r, r.TokenID, err); is {
+		return b.endAmong(ctx, log, client, r, tokens)
 	}
 	return err
 }
 
 // anothers tells whether err, of the end of the token with that id, which was r's, shows that
 // the id is another user's by now, as after a restore of Jira from a backup: Jira denies the
-// end, and has no such token of client's user.
-func anothers(ctx context.Context, client *jira.Client, r *ledger.Record, id string, err error) bool {
+// end, and has no such token of client's user. tokens are those of the user.
+func anothers(ctx context.Context, client *jira.Client, r *ledger.Record, id string, err error) (tokens []jira.Token, is bool) {
 	if !jira.Is(err, jira.Denied) {
-		return false
+		return nil, false
 	}
-	tokens, err := namesakes(ctx, client, r)
-	return err == nil && !slices.ContainsFunc(tokens, func(t jira.Token) bool { return t.ID == id })
+	tokens, err = namesakes(ctx, client, r)
+	return tokens, err == nil && !slices.ContainsFunc(tokens, func(t jira.Token) bool { return t.ID == id })
 }
 
 // certain tells whether the id of r's token is no other's at client's site. It may be if
@@ -67,8 +67,13 @@ func isOf(r *ledger.Record, t jira.Token) bool {
 func (b *backend) endNamed(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record) error {
 	tokens, err := namesakes(ctx, client, r)
 	if err != nil {
-		return fmt.Errorf("looking for token %q: %w", r.Name, err)
+		return err
 	}
+	return b.endAmong(ctx, log, client, r, tokens)
+}
+
+// endAmong is endNamed where tokens are what [namesakes] has found.
+func (b *backend) endAmong(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record, tokens []jira.Token) error {
 	found, anothers := false, false
 	for _, t := range tokens {
 		if isOf(r, t) {
@@ -96,23 +101,31 @@ func warnGone(log hclog.Logger, r *ledger.Record, id string) {
 	log.Warn("a token counts as gone: the list of the user's tokens does not have it under its name", "token_id", id, "token_name", r.Name, "site", r.Site)
 }
 
-// namesakes lists the tokens of client's user, one of which may be r's by name or by id. A
-// list may lag behind, and a clock that is wrong does not tell for how long: if it has
-// neither, Jira is asked for the id as well.
+// namesakes lists the tokens of client's user, one of which may be r's by name or by id.
 func namesakes(ctx context.Context, client *jira.Client, r *ledger.Record) ([]jira.Token, error) {
 	tokens, err := client.Tokens(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("looking for token %q: %w", r.Name, err)
+	}
+	return withItsID(ctx, client, r, tokens)
+}
+
+// withItsID is tokens, which client has listed, and the one with r's id if that is missing. A
+// list may lag behind, and a clock that is wrong does not tell for how long: if it has
+// neither r's name nor its id, Jira is asked for the id as well.
+func withItsID(ctx context.Context, client *jira.Client, r *ledger.Record, tokens []jira.Token) ([]jira.Token, error) {
 	here := func(t jira.Token) bool { return t.ID == r.TokenID || isOf(r, t) }
-	if err != nil || slices.ContainsFunc(tokens, here) || client.APITokens() != nil {
-		return tokens, err
+	if slices.ContainsFunc(tokens, here) || client.APITokens() != nil {
+		return tokens, nil
 	}
 	t, found, err := client.Token(ctx, r.TokenID)
 	switch {
 	case found:
-		return append(tokens, t), nil
-	case jira.Is(err, jira.Denied): // it is there, and another user's
+		return append(slices.Clip(tokens), t), nil // others go through the same list
+	case err == nil || jira.Is(err, jira.Denied): // it is there, and another user's
 		return tokens, nil
 	}
-	return tokens, err
+	return nil, fmt.Errorf("looking for token %q: %w", r.Name, err)
 }
 
 // endsItself is the login of r's account, if r is the token that it logs in with.

@@ -182,7 +182,7 @@ func (b *backend) takePlace(ctx context.Context, m *mint, c *config, r *role, pa
 		if m.api, err = c.api(m.client.Site()); err != nil {
 			return err
 		}
-		t := a.is()
+		t := a.ofType()
 		m.record.Type = t.is().stored
 		if err := t.prepare(ctx, b, m, c, r, a.account); err != nil {
 			return err

@@ -216,11 +216,6 @@ func (oauth2) end(context.Context, hclog.Logger, *backend, *jira.Client, *ledger
 	return nil
 }
 
-// settleLost does what is due of an access token's record.
-func (oauth2) settleLost(ctx context.Context, log hclog.Logger, b *backend, _ *jira.Client, r *ledger.Record, _ []jira.Token, _ clock) error {
-	return b.outlived(ctx, log, r)
-}
-
 func (oauth2) lookUp(context.Context, *jira.Client, *ledger.Record) (there bool, lastUsed time.Time, err error) {
 	return false, time.Time{}, fault.Userf("it does not list access tokens")
 }
@@ -326,9 +321,9 @@ func (b *backend) serviceOf(ctx context.Context, name string) (*config, *account
 	return c, a, err
 }
 
-// outlived does what is due of an access token's record: once the token has
+// settleLost does what is due of the record of an access token, lost or not: once the token has
 // ended by itself, or if nobody ever received it, the record is forgotten.
-func (b *backend) outlived(ctx context.Context, log hclog.Logger, r *ledger.Record) error {
+func (oauth2) settleLost(ctx context.Context, log hclog.Logger, b *backend, _ *jira.Client, r *ledger.Record, _ []jira.Token, _ clock) error {
 	left := r.Expires.Time().Add(ledger.Grace).Sub(b.now())
 	if !r.NeverIssued() && left > 0 {
 		b.ledger.Postpone(r.ID, left)

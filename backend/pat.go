@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -15,7 +14,7 @@ import (
 // pat is a personal access token of an account's own user, who is a person's or a machine's
 // login in Jira Data Center. Jira lists a user's tokens by name and id, lets their user end
 // them, and has a cap on how many there are.
-type pat struct{}
+type pat struct{ listable }
 
 var patTraits = traits{name: credentialTypePAT, secretType: patSecret, accountType: accountTypeUser, personal: true}
 
@@ -60,25 +59,6 @@ func (pat) end(ctx context.Context, log hclog.Logger, b *backend, client *jira.C
 		return nil // nobody is left to look with
 	}
 	return b.sweep(ctx, log, client, r.Account)
-}
-
-func (pat) settleLost(ctx context.Context, log hclog.Logger, b *backend, client *jira.Client, r *ledger.Record, tokens []jira.Token, clock clock) error {
-	return b.settleByName(ctx, log, client, r, tokens, clock)
-}
-
-func (pat) lookUp(ctx context.Context, client *jira.Client, r *ledger.Record) (there bool, lastUsed time.Time, err error) {
-	return listedToken(ctx, client, r)
-}
-
-// listedToken is lookUp of what client lists.
-func listedToken(ctx context.Context, client *jira.Client, r *ledger.Record) (there bool, lastUsed time.Time, err error) {
-	tokens, err := client.Tokens(ctx)
-	for _, t := range tokens {
-		if isOf(r, t) {
-			there, lastUsed = true, t.LastUsed
-		}
-	}
-	return there, lastUsed, err
 }
 
 func (pat) validate(a *account) error {
@@ -162,8 +142,5 @@ func (pat) works(ctx context.Context, client *jira.Client, _ *account) error {
 	_, err := client.Myself(ctx)
 	return err
 }
-
-// A user who was renamed is the same by his key.
-func (pat) moves(a, before *account) bool { return a.UserKey != before.UserKey }
 
 func (pat) cannotRotate(string) error { return nil }

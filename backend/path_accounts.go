@@ -188,7 +188,7 @@ func (b *backend) writeAccount(ctx context.Context, req *logical.Request, d *fra
 		if warnings, err = b.verifyAccount(ctx, c, name, before, a, sentCredential(d, stale)); err != nil {
 			return nil, err
 		}
-		moves := before != nil && a.is().moves(a, before)
+		moves := before != nil && a.ofType().moves(a, before)
 		var moved []string
 		if moves {
 			if moved, err = b.movesToUser(ctx, c, name, a); err != nil {

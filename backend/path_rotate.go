@@ -74,7 +74,7 @@ A client secret, of type=oauth2, cannot be rotated by any documented call.
 		if err != nil {
 			return nil, err
 		}
-		if err := a.is().cannotRotate(name); err != nil {
+		if err := a.ofType().cannotRotate(name); err != nil {
 			return nil, err
 		}
 		warnings, err := b.rotate(ctx, readerOf(req), &keeper{b: b, name: name, account: name})

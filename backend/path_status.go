@@ -93,7 +93,7 @@ func (b *backend) works(ctx context.Context, name string, a *account) error {
 	}
 	client, err := b.client(ctx, name)
 	if err == nil {
-		err = a.is().works(ctx, client, a)
+		err = a.ofType().works(ctx, client, a)
 	}
 	if err == nil && b.sites.onFallback(name, a) {
 		err = fault.Userf("Jira refuses its token, and the engine logs in with fallback_password: rotate the account with rotate-account, or write another token")

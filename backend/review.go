@@ -190,7 +190,7 @@ func (b *backend) reviewAccount(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return a.is().review(ctx, b, client, a)
+	return a.ofType().review(ctx, b, client, a)
 }
 
 // finding is what the last review found of an account or a role, and when that

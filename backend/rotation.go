@@ -52,9 +52,9 @@ func (r *rotations) begin(name string) bool {
 
 // end says that name is not being rotated any more, so that what is due now is looked at.
 func (r *rotations) end(name string) {
-	r.leave(name)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(r.busy, name)
 	r.at = time.Time{}
 }
 

@@ -161,18 +161,13 @@ func (b *backend) settleListed(ctx context.Context, log hclog.Logger, client *ji
 // oweOver writes that the tokens of over have to go, and returns those that it could be
 // written of, and whether to go no further.
 func (b *backend) oweOver(ctx context.Context, log hclog.Logger, over []*ledger.Record, now time.Time, clock clock) (owed []*ledger.Record, halted bool, failed error) {
-	unwritten := 0
+	var unwritten streak
 	for _, r := range over {
 		// First the write, which only the active node can make, then the
 		// delete: a node that was deposed must not end what its successor
 		// has renewed.
-		err := b.rested(r, b.ledger.Overdue(ctx, r.ID, clock.surely))
-		state, record := (*ledger.StateError)(nil), (*ledger.WriteError)(nil)
-		if !errors.As(err, &record) {
-			unwritten = 0
-		} else if unwritten++; unwritten >= mostUnwritten {
-			err = &storageAway{err}
-		}
+		err := unwritten.after(b.rested(r, b.ledger.Overdue(ctx, r.ID, clock.surely)))
+		state := (*ledger.StateError)(nil)
 		switch {
 		case err == nil:
 			log.Warn("a lease is over, and Vault has not revoked it: its token is ended now", "id", r.ID, "token_id", r.TokenID, "token_name", r.Name, "lease_end", r.LeaseEnd.Time())
@@ -242,50 +237,6 @@ func (b *backend) compare(date, now time.Time) clock {
 		return clock{now, "this machine's clock is behind Jira's"}
 	}
 	return clock{now, ""}
-}
-
-// settleByName is settleLost of what is found by its name on the list of a user's tokens.
-func (b *backend) settleByName(ctx context.Context, log hclog.Logger, client *jira.Client, r *ledger.Record, tokens []jira.Token, clock clock) error {
-	var made []string
-	if r.TokenID != "" && b.certain(client, r) { // the list may lag behind
-		made = append(made, r.TokenID)
-	}
-	for _, t := range tokens {
-		if isOf(r, t) && !slices.Contains(made, t.ID) {
-			made = append(made, t.ID)
-		}
-	}
-	switch {
-	case len(made) > 0:
-	case r.State == ledger.Owed: // it was there, and its id may be another's by now
-		if err := b.endNamed(ctx, log, client, r); err != nil {
-			return b.notEnded(log, r, r.TokenID, err)
-		}
-	case clock.surely.Before(r.IntendedAt.Time().Add(ledger.LateLanding)):
-		return unlessSettled(b.ledger.Sought(ctx, r.ID))
-	}
-	ended := 0
-	for _, id := range made {
-		// The write goes first here as well. It keeps the last id only: as long
-		// as the record stands, all of its name are looked for.
-		if err := b.ledger.Found(ctx, r.ID, id); err != nil {
-			return unlessSettled(err)
-		}
-		switch err := client.DeleteToken(ctx, id); {
-		case anothers(ctx, client, r, id, err):
-			warnGone(log, r, id)
-		case err != nil:
-			return b.notEnded(log, r, id, err)
-		default:
-			ended++
-		}
-	}
-	if err := b.ledger.Forget(ctx, r.ID); err != nil {
-		return err
-	}
-	b.paid(r.ID)
-	log.Info("a lost mint is settled", "id", r.ID, "token_name", r.Name, "tokens_ended", ended)
-	return nil
 }
 
 // unlessSettled is err, unless it says that somebody else has settled the

@@ -50,7 +50,7 @@ func (b *backend) verifyAccount(ctx context.Context, c *config, name string, bef
 		return nil, err
 	}
 	defer client.Close()
-	return a.is().verify(ctx, b, &verification{c, client, name, a, before, sent})
+	return a.ofType().verify(ctx, b, &verification{c, client, name, a, before, sent})
 }
 
 // trialClient returns a client for checking a before it is stored. A login

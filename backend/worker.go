@@ -265,10 +265,7 @@ func (b *backend) rouse() {
 // workFor does what is due for one account.
 func (b *backend) workFor(ctx context.Context, account string) error {
 	ids := b.ledger.Due(account, mostATurn)
-	client, err := b.client(ctx, account)
-	if err == nil {
-		err = b.settle(ctx, b.log().With("account", account), client, ids...)
-	}
+	err := b.settleAccount(ctx, account, ids...)
 	if err != nil && ctx.Err() == nil {
 		err = errors.Join(err, b.dropExpired(ctx, ids))
 	}

@@ -144,14 +144,11 @@ func (r *Record) due(now time.Time) Time {
 	case r.State == Intended && r.SoughtAt != 0:
 		intended := r.IntendedAt.Time()
 		last := intended.Add(LateLanding)
+		later := func(since time.Time) Time { return At(now.Add(max(time.Minute, now.Sub(since)/10))) }
 		if !now.Before(last) {
-			return At(now.Add(max(time.Minute, now.Sub(last)/10)))
+			return later(last)
 		}
-		next := now.Add(max(time.Minute, now.Sub(intended)/10))
-		if next.After(last) {
-			next = last
-		}
-		return At(next)
+		return min(later(intended), At(last))
 	case r.State == Intended:
 		return doubt
 	default:
